@@ -1,0 +1,57 @@
+"""spnet: dynamic inference networks that decide per image which of their blocks to run, and really skip the rest."""
+
+from typing import TYPE_CHECKING, Any
+
+from spnet.errors import DivergedError, NoEffectWarning, UserError
+from spnet.version import __version__
+
+if TYPE_CHECKING:
+    from spnet import losses
+    from spnet.backbones import list_backbones
+    from spnet.build import create_model
+    from spnet.dynamic import DynamicNetwork
+    from spnet.engine import Engine
+    from spnet.methods import list_methods
+    from spnet.runs import load
+    from spnet.trace import Trace
+
+_HOMES = {
+    "DynamicNetwork": "spnet.dynamic",
+    "Engine": "spnet.engine",
+    "Trace": "spnet.trace",
+    "create_model": "spnet.build",
+    "list_backbones": "spnet.backbones",
+    "list_methods": "spnet.methods",
+    "load": "spnet.runs",
+}
+"""Where each public name lives. Imported on first use, so that `spnet --help` does not wait for torch."""
+
+
+def __getattr__(name: str) -> Any:
+    import importlib
+
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    if name in ("losses", "methods", "backbones", "routers", "data", "training", "executors"):
+        return importlib.import_module(f"spnet.{name}")
+    raise AttributeError(f"module 'spnet' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__])
+
+
+__all__ = [
+    "DivergedError",
+    "DynamicNetwork",
+    "Engine",
+    "NoEffectWarning",
+    "Trace",
+    "UserError",
+    "__version__",
+    "create_model",
+    "list_backbones",
+    "list_methods",
+    "load",
+    "losses",
+]

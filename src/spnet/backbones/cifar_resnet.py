@@ -1,0 +1,176 @@
+"""CIFAR ResNet-6n+2 (He et al., CVPR 2016, section 4.2): a 3x3 stem of 16 channels, three stages of n basic blocks with
+16, 32 and 64 channels, global average pooling, one linear layer.
+
+What a skipped block means differs between the published dynamic networks; `BlockRule` names the differences, so that every
+method can run on its own rule or all on one. With every block run, each rule is a plain ResNet.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from spnet.backbones.base import Backbone
+from spnet.errors import UserError, choose
+
+Skip = Literal["relu", "plain", "own-projection"]
+Shortcut = Literal["subsample", "avgpool", "projection"]
+
+
+@dataclass(frozen=True)
+class BlockRule:
+    """What the options of a basic block are. s(x) is the shortcut, F(x) the residual branch, h(x) its first half.
+
+    Attributes:
+        skip: `relu`: full is ReLU(s + F), skip is ReLU(s) (ConvNet-AIG, RDI-Net, SP-Net). `plain`: skip is s, no ReLU
+            (SkipNet, BlockDrop). `own-projection`: skip is x, at a transition ReLU(BN(conv1x1(x))) (CoDiNet).
+        shortcut: at a transition: `subsample` (stride-2 subsample, zero channels; no parameters), `avgpool` (2x2 mean,
+            zero channels; BlockDrop), `projection` (1x1 convolution and BN; always paid).
+        options: 2 (skip, full) or 3 (skip, half, full; half is ReLU(s + h), RDI-Net).
+    """
+
+    skip: Skip = "relu"
+    shortcut: Shortcut = "subsample"
+    options: int = 2
+
+    def __post_init__(self) -> None:
+        choose("skip rule", self.skip, get_args(Skip))
+        choose("shortcut", self.shortcut, get_args(Shortcut))
+        if self.options not in (2, 3):
+            raise UserError(f"options must be 2 (skip, full) or 3 (skip, half, full), not {self.options}.")
+
+
+class PadShortcut(nn.Module):
+    """Parameter-free transition shortcut: halve the resolution, append zero channels."""
+
+    def __init__(self, extra_channels: int, stride: int, average: bool) -> None:
+        super().__init__()
+        self.extra_channels = extra_channels
+        self.stride = stride
+        self.average = average
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.average and self.stride > 1:
+            x = F.avg_pool2d(x, self.stride, ceil_mode=True)
+        else:
+            x = x[:, :, :: self.stride, :: self.stride]
+        return F.pad(x, (0, 0, 0, 0, 0, self.extra_channels))
+
+
+def conv_bn(in_channels: int, out_channels: int, kernel: int, stride: int) -> nn.Sequential:
+    conv = nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(out_channels))
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut; see `BlockRule` for its options. Fulfils `spnet.backbones.base.Block`."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, size: tuple[int, int], rule: BlockRule) -> None:
+        super().__init__()
+        transition = stride != 1 or in_channels != out_channels
+        self.rule = rule
+        self.residual1 = conv_bn(in_channels, out_channels, 3, stride)
+        self.residual2 = conv_bn(out_channels, out_channels, 3, 1)
+        self.shortcut: nn.Module = nn.Identity()
+        self.own_skip: nn.Module = nn.Identity()
+        if transition and rule.shortcut == "projection":
+            self.shortcut = conv_bn(in_channels, out_channels, 1, stride)
+        elif transition:
+            self.shortcut = PadShortcut(out_channels - in_channels, stride, average=rule.shortcut == "avgpool")
+        if transition and rule.skip == "own-projection":
+            self.own_skip = nn.Sequential(*conv_bn(in_channels, out_channels, 1, stride), nn.ReLU())
+        # Inputs are outputs of a ReLU (or of a skip of one), hence >= 0: ReLU(x) = x and every rule's skip is the identity.
+        self.identity_skip = not transition
+
+        pixels = size[0] * size[1]
+        projection = in_channels * out_channels * pixels if transition else 0
+        paid = projection if rule.shortcut == "projection" else 0
+        half = paid + in_channels * out_channels * 9 * pixels
+        full = half + out_channels * out_channels * 9 * pixels
+        skip = projection if rule.skip == "own-projection" else paid
+        self.macs: tuple[int, ...] = (skip, full) if rule.options == 2 else (skip, half, full)
+
+    def run(self, x: Tensor, option: int) -> Tensor:
+        if option == 0:
+            return self._skip(x)
+        h = F.relu(self.residual1(x))
+        if option == len(self.macs) - 1:
+            h = self.residual2(h)
+        return F.relu(self.shortcut(x) + h)
+
+    def mix(self, x: Tensor, gate_BK: Tensor) -> Tensor:
+        shortcut = self.shortcut(x)
+        h = F.relu(self.residual1(x))
+        residual = self.residual2(h)
+        weight = gate_BK.to(x.dtype)[:, :, None, None, None].unbind(1)
+        if len(self.macs) == 2 and self.rule.skip == "relu":
+            # ConvNet-AIG's form: the gate scales the residual inside the ReLU, so its gradient is <grad, F(x)>.
+            return F.relu(torch.addcmul(shortcut, residual, weight[-1]))
+        mixed = weight[-1] * F.relu(shortcut + residual) + weight[0] * self._skip(x, shortcut)
+        if len(self.macs) == 3:
+            mixed = mixed + weight[1] * F.relu(shortcut + h)
+        return mixed
+
+    def _skip(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
+        if self.rule.skip == "own-projection":
+            return self.own_skip(x)
+        shortcut = self.shortcut(x) if shortcut is None else shortcut
+        return F.relu(shortcut) if self.rule.skip == "relu" else shortcut
+
+
+class GlobalAveragePool(nn.Module):
+    """(B, C, H, W) -> (B, C)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3))
+
+
+def cifar_resnet(
+    depth: int, *, num_classes: int, input_shape: tuple[int, int, int] = (3, 32, 32), rule: BlockRule | None = None
+) -> Backbone:
+    """Build ResNet-`depth` for small images of any size and channel count.
+
+    Args:
+        depth: 6n + 2 with n >= 1: 8, 14, 20, 32, 44, 56, 110 ...
+        num_classes: width of the head.
+        input_shape: (channels, height, width); fixes the multiply-add counts, not the weights.
+        rule: what the options of a block are.
+    """
+    if depth < 8 or (depth - 2) % 6:
+        raise UserError(f"a CIFAR ResNet has 6n + 2 layers (8, 14, 20, ..., 110), not {depth}.")
+    rule = rule or BlockRule()
+    length = (depth - 2) // 6
+    channels, height, width = input_shape
+    widths = (16, 32, 64)
+    stem = nn.Sequential(*conv_bn(channels, widths[0], 3, 1), nn.ReLU())
+    blocks: list[nn.Module] = []
+    input_widths: list[int] = []
+    size = (height, width)
+    current = widths[0]
+    for stage, out in enumerate(widths):
+        for position in range(length):
+            stride = 2 if stage > 0 and position == 0 else 1
+            size = (-(-size[0] // stride), -(-size[1] // stride))
+            blocks.append(BasicBlock(current, out, stride, size, rule))
+            input_widths.append(current)
+            current = out
+    backbone = Backbone(
+        name=f"resnet{depth}",
+        stem=stem,
+        blocks=blocks,
+        stages=(length,) * 3,
+        head=nn.Linear(current, num_classes),
+        pool=GlobalAveragePool(),
+        input_widths=input_widths,
+        output_widths=[w for w in widths for _ in range(length)],
+        stem_macs=channels * widths[0] * 9 * height * width,
+        head_macs=current * num_classes,
+        input_shape=input_shape,
+        num_classes=num_classes,
+    )
+    for module in backbone.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return backbone

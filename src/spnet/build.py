@@ -1,0 +1,108 @@
+"""From names and settings to a method and its network.
+
+Settings are one flat name space: those of the method and, with SP-Net, those of the wrapper. `spnet` alone is the wrapper
+around the `dynamic` baseline.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from spnet.backbones import create_backbone
+from spnet.dynamic import DynamicNetwork
+from spnet.methods import WRAPPERS, Method, check_composition, method_class, wrapper_class
+from spnet.settings import fill, refuse_unknown
+
+DEFAULT_INNER = "dynamic"
+"""What a wrapper wraps when it is named as the method itself."""
+
+
+def method_configs(method: str, wrapper: str = "") -> tuple[type, ...]:
+    """The settings classes of a method and its wrapper, the inner one first."""
+    check_composition(method, wrapper)
+    if method in WRAPPERS:
+        method, wrapper = DEFAULT_INNER, method
+    configs = (method_class(method).Config,)
+    return (*configs, wrapper_class(wrapper).Config) if wrapper else configs
+
+
+def create_method(method: str, wrapper: str = "", settings: Mapping[str, Any] | None = None) -> Method:
+    """Build the method object; unknown settings are a `UserError`."""
+    settings = settings or {}
+    configs = method_configs(method, wrapper)
+    refuse_unknown(settings, configs)
+    if method in WRAPPERS:
+        method, wrapper = DEFAULT_INNER, method
+    inner = method_class(method)(fill(configs[0], settings))
+    return wrapper_class(wrapper)(fill(configs[1], settings), inner=inner) if wrapper else inner  # type: ignore[call-arg]
+
+
+def build_network(
+    method: Method,
+    backbone: str,
+    *,
+    num_classes: int,
+    input_shape: tuple[int, int, int],
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+    seed: int | None = None,
+) -> DynamicNetwork:
+    """The network of a method. With a seed, backbone, router and heads are drawn from separate streams, so that every method
+    starts from the same backbone."""
+    with seeded(seed, "backbone"):
+        plain = create_backbone(backbone, num_classes=num_classes, input_shape=input_shape, rule=method.block_rule())
+    with seeded(seed, "router"):
+        router = method.build_router(plain)
+    with seeded(seed, "heads"):
+        heads = method.build_heads(plain)
+    return DynamicNetwork(plain, router, heads, mean, std)
+
+
+def create_model(
+    backbone: str,
+    method: str,
+    num_classes: int = 10,
+    *,
+    wrapper: str = "",
+    in_channels: int = 3,
+    image_size: int | tuple[int, int] = 32,
+    seed: int | None = None,
+    **config: Any,
+) -> DynamicNetwork:
+    """Build a freshly initialised network, called as `model(x) -> Trace`.
+
+    Args:
+        backbone: see `list_backbones()`.
+        method: see `list_methods()`.
+        num_classes: width of the class logits.
+        wrapper: `spnet` puts SP-Net around the method.
+        in_channels, image_size: what it will see; multiply-adds are counted for it.
+        seed: fixes the initial weights.
+        config: settings of the method, such as `target=0.5` or `lookahead=6`.
+
+    Raises:
+        UserError: an unknown name or setting, with the nearest known one.
+    """
+    size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    built = create_method(method, wrapper, config)
+    return build_network(built, backbone, num_classes=num_classes, input_shape=(in_channels, *size), seed=seed)
+
+
+def stream_seed(seed: int, *names: object) -> int:
+    """A seed for the stream called `names`, independent of the other streams of `seed`."""
+    text = "/".join(map(str, (seed, *names)))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+@contextmanager
+def seeded(seed: int | None, *names: object) -> Iterator[None]:
+    """Run a block under its own seed and leave torch's default generator as it was; None does nothing."""
+    if seed is None:
+        yield
+        return
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stream_seed(seed, *names))
+        yield

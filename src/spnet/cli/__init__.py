@@ -1,0 +1,85 @@
+"""The command line: one file a verb, each with `configure(parser, argv)` and `run(args) -> dict`.
+
+Exit codes: 0 done; 2 the input was wrong (one line on stderr); 1 our fault or a diverged run. With `--json` stdout carries one
+JSON object and nothing else. Heavy imports happen inside `run`, so that help is instant.
+"""
+
+import argparse
+import importlib
+import json
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from spnet.errors import DivergedError, UserError, did_you_mean
+from spnet.version import __version__
+
+VERBS = {
+    "train": "train a network; with no arguments SP-Net on the embedded digits",
+    "eval": "accuracy, cost, paths and controls of a trained network",
+    "predict": "classify pictures and show which blocks ran",
+    "list": "list methods, backbones, recipes, data or pretrained networks",
+    "report": "one self-contained page about runs",
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose errors are one line with the nearest known option."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (see {self.prog} --help)")
+
+    def parse_all(self, argv: Sequence[str]) -> argparse.Namespace:
+        args, extra = self.parse_known_args(argv)
+        if extra:
+            known = [option for action in self._actions for option in action.option_strings]
+            name = extra[0].split("=")[0]
+            what = "option" if name.startswith("-") else "argument"
+            raise UserError(f"unknown {what} '{name}'.{did_you_mean(name, known)} See {self.prog} --help.")
+        return args
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(argv)
+    except UserError as error:
+        print(f"spnet: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except DivergedError as error:
+        print(f"spnet: the run diverged: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("spnet: interrupted; a run continues with --resume.", file=sys.stderr)
+        return 130
+
+
+def _dispatch(argv: list[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help"):
+        width = max(map(len, VERBS))
+        print("usage: spnet VERB ...\n\nDynamic inference networks that really skip.\n")
+        print("\n".join(f"  {verb:<{width}}  {text}" for verb, text in VERBS.items()))
+        print("\nspnet VERB --help shows a verb's options.")
+        return 0
+    if argv[0] in ("-V", "--version"):
+        print(f"spnet {__version__}")
+        return 0
+    verb, rest = argv[0], argv[1:]
+    if verb not in VERBS:
+        raise UserError(f"unknown verb '{verb}'.{did_you_mean(verb, VERBS)} Known: {', '.join(VERBS)}.")
+    module = importlib.import_module(f"spnet.cli.{verb}")
+    parser = Parser(prog=f"spnet {verb}", description=VERBS[verb], allow_abbrev=False)
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else there")
+    module.configure(parser, rest)
+    args = parser.parse_all(rest)
+    result = module.run(args)
+    if args.json:
+        print(json.dumps(result))
+    else:
+        print(module.describe(result))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

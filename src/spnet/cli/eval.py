@@ -1,0 +1,61 @@
+"""`spnet eval`: the figures of a trained network on its test images."""
+
+import argparse
+from typing import Any
+
+from spnet.cli import Parser
+
+
+def configure(parser: Parser, argv: list[str]) -> None:
+    parser.add_argument("run", metavar="RUN", help="run folder, or the name of a shipped network")
+    parser.add_argument("--executor", default="masked", metavar="E", help="masked, branching, gathered or auto (default masked)")
+    parser.add_argument("--budget", type=float, metavar="B", help="calibrate on training images to this share of the static cost")
+    parser.add_argument("--data", metavar="NAME[:PATH]", help="where the images lie; default: the run's own")
+    parser.add_argument("--exit-confidence", type=float, metavar="P", help="leave at the first stage this sure of its class")
+    parser.add_argument("--threads", type=int, metavar="N", help="torch threads")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    import torch
+
+    from spnet import data
+    from spnet.engine import Engine
+    from spnet.errors import UserError
+    from spnet.runs import load, run_folder
+    from spnet.training.checkpoint import read_config
+    from spnet.training.evaluate import evaluate
+    from spnet.training.finish import CALIBRATION_IMAGES, made_with
+
+    folder = run_folder(args.run)
+    config, _ = read_config(folder)
+    net = load(args.run)
+    engine = Engine(net, args.executor, budget=args.budget, threads=args.threads, exit_confidence=args.exit_confidence)
+    dataset = data.load(args.data or config.data)
+    if (dataset.in_channels, *dataset.image_size) != net.input_shape or dataset.num_classes != net.num_classes:
+        found = f"{(dataset.in_channels, *dataset.image_size)} with {dataset.num_classes} classes"
+        raise UserError(f"--data gives images of {found}; this network takes {net.input_shape} with {net.num_classes}.")
+    if args.budget is not None:
+        engine.calibrate(dataset.train.images[:CALIBRATION_IMAGES])
+    plain = args.executor == "masked" and args.exit_confidence is None
+    batch = 1 if args.executor == "branching" else 256
+    figures = evaluate(net, dataset.test, forward=None if plain else engine, batch_size=batch)
+    return {**figures, "executor": args.executor, "run": str(args.run), "label": config.label, "made_with": made_with("fp32")} | {
+        "threads": torch.get_num_threads()
+    }
+
+
+def describe(result: dict[str, Any]) -> str:
+    stages = ", ".join(f"{accuracy:.2f}" for accuracy in result["stage_accuracy"])
+    return "\n".join(
+        [
+            f"{result['label']}  {result['run']}  (executor {result['executor']}, {result['threads']} threads)",
+            f"accuracy            {result['accuracy']:.2f} %  (n = {result['n']}; by stage {stages})",
+            f"cost                {result['macs_mean'] / 1e6:.3f} MMACs = {result['gflops_mean']:.5f} GFLOPs = "
+            f"{100 * result['cost_ratio']:.1f} % of static",
+            f"execution rate      {result['execution_rate']:.3f}, {result['distinct_paths']} distinct paths",
+            f"shuffled paths      {result['accuracy_shuffled_paths']:.2f} %   one fixed path {result['accuracy_fixed_path']:.2f} % "
+            f"at {100 * result['cost_ratio_fixed_path']:.1f} %",
+            f"evolution KL        {result['evolution_kl']:.5f}",
+            f"images per second   {result['images_per_second']:.0f}",
+        ]
+    )

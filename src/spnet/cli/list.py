@@ -1,0 +1,56 @@
+"""`spnet list`: what there is to choose from."""
+
+import argparse
+from typing import Any
+
+from spnet.cli import Parser
+
+KINDS = ("methods", "backbones", "recipes", "data", "pretrained")
+
+
+def configure(parser: Parser, argv: list[str]) -> None:
+    parser.add_argument("kind", metavar="KIND", help=", ".join(KINDS))
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    from spnet.errors import choose
+
+    kind = choose("list", args.kind, KINDS)
+    return {"kind": kind, "entries": [{"name": name, "text": text} for name, text in _entries(kind)]}
+
+
+def _entries(kind: str) -> list[tuple[str, str]]:
+    if kind == "methods":
+        from spnet.methods import list_methods, method_class
+
+        return [(name, _first_line(method_class(name).__module__)) for name in list_methods()]
+    if kind == "backbones":
+        from spnet.backbones import create_backbone, list_backbones
+
+        networks = [create_backbone(name, num_classes=10) for name in list_backbones()]
+        return [(net.name, f"{net.static_macs / 1e6:.1f} MMACs at 32x32, {len(net.blocks)} blocks") for net in networks]
+    if kind == "recipes":
+        from spnet.recipes import RECIPES
+
+        return [(name, (build.__doc__ or "").split("\n")[0]) for name, build in RECIPES.items()]
+    if kind == "data":
+        from spnet import data
+
+        return list(data.names())
+    from spnet.runs import shipped
+
+    return [(name, "spnet.load(...)") for name in shipped()]
+
+
+def _first_line(module: str) -> str:
+    import importlib
+
+    return (importlib.import_module(module).__doc__ or "").strip().split("\n")[0]
+
+
+def describe(result: dict[str, Any]) -> str:
+    entries = result["entries"]
+    if not entries:
+        return f"no {result['kind']}"
+    width = max(len(entry["name"]) for entry in entries)
+    return "\n".join(f"{entry['name']:<{width}}  {entry['text']}" for entry in entries)

@@ -1,0 +1,58 @@
+"""`spnet predict`: class, probability, path and cost of single pictures."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from spnet.cli import Parser
+
+
+def configure(parser: Parser, argv: list[str]) -> None:
+    parser.add_argument("run", metavar="RUN", help="run folder, or the name of a shipped network")
+    parser.add_argument("images", metavar="IMAGE", nargs="+", help="picture files")
+    parser.add_argument("--executor", default="auto", metavar="E", help="masked, branching, gathered or auto (default auto)")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    from spnet.data.pictures import read_picture
+    from spnet.engine import Engine
+    from spnet.runs import load, run_folder
+    from spnet.training.checkpoint import read_config
+
+    _, facts = read_config(run_folder(args.run))
+    engine = Engine(load(args.run), args.executor)
+    channels, height, width = engine.model.input_shape
+    predictions = []
+    for name in args.images:
+        picture, note = read_picture(Path(name), channels, (height, width))
+        trace = engine(picture[None])
+        probability, predicted = trace.logits.softmax(1).max(1)
+        predictions.append(
+            {
+                "image": name,
+                "class": facts["classes"][int(predicted)],
+                "probability": float(probability),
+                "path": trace.decisions[0].tolist(),
+                "macs": int(trace.macs[0]),
+                "cost_ratio": int(trace.macs[0]) / engine.model.static_macs,
+                "note": note,
+            }
+        )
+    return {"run": str(args.run), "stages": engine.model.backbone.stages.lengths, "predictions": predictions}
+
+
+def describe(result: dict[str, Any]) -> str:
+    lines = []
+    for p in result["predictions"]:
+        lines.append(
+            f"{p['image']}: {p['class']}  ({100 * p['probability']:.1f} %)  path {draw_path(p['path'], result['stages'])}  "
+            f"{p['macs'] / 1e6:.3f} MMACs = {100 * p['cost_ratio']:.0f} % of static" + (f"  [{p['note']}]" if p["note"] else "")
+        )
+    return "\n".join(lines)
+
+
+def draw_path(path: list[int], stages: tuple[int, ...]) -> str:
+    """`101|011|111`: one figure a block (its option), stages apart."""
+    marks = "".join("-" if option < 0 else str(option) for option in path)
+    ends = [sum(stages[: s + 1]) for s in range(len(stages))]
+    return "|".join(marks[end - length : end] for end, length in zip(ends, stages, strict=True))

@@ -1,0 +1,43 @@
+"""CIFAR-10 and CIFAR-100: 50,000 training and 10,000 test photographs of 32 x 32 pixels (Krizhevsky 2009)."""
+
+from pathlib import Path
+
+from spnet.data import cifar_archive, parquet
+from spnet.data.cifar_classes import CIFAR10, CIFAR100
+from spnet.data.dataset import Augmentation, Dataset, Split
+from spnet.data.download import download
+from spnet.data.locate import find
+from spnet.data.spec import Spec
+from spnet.errors import UserError
+
+CLASSES = {"cifar10": CIFAR10, "cifar100": CIFAR100}
+# As the papers write them, for both sets. The deviation is the mean of each image's own, not that of all pixels
+# (0.247).
+MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+
+
+def load(spec: Spec) -> Dataset:
+    """The official split, from `spec.path` or where `find` finds it, else after one attempt to download it.
+
+    The path is a folder of Parquet files (Hugging Face layout), or the official archive (binary or Python version),
+    or the folder it unpacks to, or a folder that contains either.
+    """
+    path = spec.path or find(spec.name, tuple(CLASSES)) or download(spec.name)
+    train, test = _read(spec, path)
+    return Dataset(spec.name, train, test, CLASSES[spec.name], MEAN, STD, Augmentation(pad=4, flip=True))
+
+
+def _read(spec: Spec, path: Path) -> tuple[Split, Split]:
+    if path.is_file() and path.suffix == ".parquet":
+        raise UserError(f"'{path}' is one file; give {spec.name}: the folder that holds the train and the test files")
+    if not (path.is_dir() and any(path.glob("*.parquet"))):
+        return cifar_archive.read(spec.name, path)
+    train, test, names = parquet.read_folder(path, spec)
+    count, shape = len(CLASSES[spec.name]), tuple(train.images.shape[1:])
+    if shape != (3, 32, 32) or (names and len(names) != count):
+        channels, height, width = shape
+        raise UserError(
+            f"'{path}' is not {spec.name}: its images are {width}x{height} with {channels} channels"
+            f"{f' in {len(names)} classes' if names else ''}; use parquet:{path}"
+        )
+    return train, test

@@ -1,0 +1,281 @@
+"""DynamicNetwork: stem -> gated blocks -> heads. The only loop over blocks in the library.
+
+Shapes: B samples, N blocks, L gated blocks, K_i options of block i, C channels.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spnet.backbones.base import Backbone, Block
+from spnet.errors import UserError
+from spnet.executors.masked import masked
+from spnet.heads import StageHeads
+from spnet.paths.sampling import Argmax, Draw, Forced, Sampler
+from spnet.routers.base import Router
+from spnet.trace import UNREACHED, Trace
+
+Executor = Callable[[Block, Tensor, Tensor], Tensor]
+"""(block, x, gate_BK) -> features: how a gate becomes work."""
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The random streams of one forward pass; None draws from torch's default generator."""
+
+    gates: torch.Generator | None = None
+    dropout: torch.Generator | None = None
+
+
+class DynamicNetwork(nn.Module):
+    """A backbone, a router that decides per image which option of each block runs, and optional stage heads.
+
+    Args:
+        backbone: the plain network.
+        router: None makes it static: every block runs in full.
+        stage_heads: classifiers after the earlier stages.
+        mean, std: per channel, in units of [0, 1]; used when images arrive as uint8.
+    """
+
+    decision_shift: Tensor
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        router: Router | None = None,
+        stage_heads: StageHeads | None = None,
+        mean: tuple[float, ...] | None = None,
+        std: tuple[float, ...] | None = None,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.router = router
+        self.stage_heads = stage_heads
+        self.blocks: list[Block] = list(backbone.blocks)  # type: ignore[assignment]
+        self.options = tuple(len(block.macs) for block in self.blocks)
+        self.gated = router.gated if router is not None else (False,) * len(self.blocks)
+        self.static_macs = backbone.static_macs
+        """Multiply-adds per sample of the plain backbone: no router, no stage head."""
+        channels = backbone.input_shape[0]
+        self.register_buffer("mean", torch.tensor(mean or (0.0,) * channels).view(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(std or (1.0,) * channels).view(-1, 1, 1))
+        # Added to a gated block's logits in proportion to each option's cost, at test only: the calibrated threshold.
+        self.register_buffer("decision_shift", torch.zeros(()))
+        table = torch.zeros(len(self.blocks), max(self.options), dtype=torch.int64)
+        for i, block in enumerate(self.blocks):
+            table[i, : len(block.macs)] = torch.tensor(block.macs)
+        self.register_buffer("_mac_table", table, persistent=False)
+        shares = [(table[i, :k] - table[i, 0]) / (table[i, k - 1] - table[i, 0]) for i, k in enumerate(self.options)]
+        for i, share in enumerate(shares):
+            self.register_buffer(f"_cost_share_{i}", share, persistent=False)
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        return self.backbone.input_shape
+
+    @property
+    def num_classes(self) -> int:
+        return self.backbone.num_classes
+
+    @property
+    def gated_indices(self) -> tuple[int, ...]:
+        return tuple(i for i, gated in enumerate(self.gated) if gated)
+
+    def option_costs(self, i: int) -> Tensor:
+        """(K_i,) cost of each option of block i as a share of the full block's avoidable cost: 0 ... 1."""
+        return getattr(self, f"_cost_share_{i}")
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """Check (B, C, H, W) images against the network's input; uint8 ones are scaled and normalised, floats taken as is."""
+        if images.dim() != 4 or tuple(images.shape[1:]) != self.input_shape:
+            expected = "x".join(map(str, self.input_shape))
+            raise UserError(f"this network takes images of (B, {expected}), not {tuple(images.shape)}: resize or convert them.")
+        if images.dtype == torch.uint8:
+            return (images.to(self.mean.dtype) / 255 - self.mean) / self.std
+        return images
+
+    def forward(
+        self,
+        images: Tensor,
+        *,
+        sampler: Sampler | None = None,
+        noise: Noise | None = None,
+        executor: Executor = masked,
+        heads: bool = True,
+        exit_confidence: float | None = None,
+    ) -> Trace:
+        """Run the network.
+
+        Args:
+            images: (B, C, H, W), uint8 or normalised float.
+            sampler: how logits become decisions; None is the test rule: arg-max, no noise, with the calibrated shift.
+            noise: random streams for sampling and dropout.
+            executor: how decisions become work.
+            heads: run the earlier stages' classifiers; their cost is counted only if they run.
+            exit_confidence: a sample leaves at the first stage whose class probability reaches this (needs stage heads).
+        """
+        rule = sampler or Argmax()
+        noise = noise or Noise()
+        heads = self.stage_heads is not None and (heads or exit_confidence is not None)
+        routed = self.router is not None and rule.needs_logits
+        x = self.prepare(images)
+        rows = _Rows(x.shape[0], x.device) if exit_confidence is not None else None
+        state = self.router.start(x, noise.dropout) if routed else None  # type: ignore[union-attr]
+        x = self.backbone.stem(x)
+        pooled = self.backbone.pool(x)
+        book = _Book(rows)
+        stage_ends = self.backbone.stages.last_blocks
+        for i, block in enumerate(self.blocks):
+            if self.gated[i]:
+                logits = x.new_zeros(x.shape[0], self.options[i], dtype=torch.float32)
+                if routed:
+                    logits, state = self.router.logits(state, i, x, pooled)  # type: ignore[union-attr]
+                    book.add("router_logits", logits)
+                shifted = logits + self.decision_shift * self.option_costs(i) if sampler is None else logits
+                draw = rule(i, shifted, noise.gates)
+                if routed:
+                    state = self.router.observe(state, i, draw.gate_BK)  # type: ignore[union-attr]
+                x = executor(block, x, draw.gate_BK)
+                book.add_draw(draw)
+            else:
+                x = block.run(x, self.options[i] - 1)
+                book.add("decisions", torch.full((x.shape[0],), self.options[i] - 1, device=x.device))
+            pooled = self.backbone.pool(x)
+            book.add("block_features", pooled)
+            if i in stage_ends[:-1]:
+                stage = stage_ends.index(i)
+                aligned = self.stage_heads.align(stage, pooled) if heads else pooled  # type: ignore[union-attr]
+                book.add("aligned_features", aligned)
+                if heads:
+                    logits = self.stage_heads.classify(stage, aligned)  # type: ignore[union-attr]
+                    book.add("stage_logits", logits)
+                    if rows is not None:
+                        stay = logits.softmax(1).amax(1) < exit_confidence
+                        rows.leave(stay, stage, logits)
+                        x, pooled, state = x[stay], pooled[stay], _select(state, stay)
+        logits = self.backbone.head(pooled)
+        book.add("aligned_features", pooled)
+        last_stage = len(stage_ends) - 1
+        if rows is not None:
+            logits, exit_stage = rows.finish(logits, last_stage)
+        else:
+            exit_stage = torch.full((logits.shape[0],), last_stage, device=logits.device)
+        block_features = book.get("block_features")
+        decisions = torch.stack(book.get("decisions", UNREACHED), 1)
+        log_prob = book.get("log_prob")
+        return Trace(
+            logits=logits,
+            stage_logits=(*book.get("stage_logits"), logits),
+            block_features=block_features,
+            stage_features=tuple(block_features[i] for i in stage_ends),
+            aligned_features=book.get("aligned_features"),
+            router_logits=book.get("router_logits"),
+            gates=book.get("gates"),
+            log_prob=torch.stack(log_prob, 1) if log_prob else logits.new_zeros(logits.shape[0], 0),
+            decisions=decisions,
+            macs=self.macs_of(decisions, exit_stage, routed=routed, heads=heads),
+            exit_stage=exit_stage,
+        )
+
+    def forward_path(self, images: Tensor, decisions: Tensor, **options: Any) -> Trace:
+        """Run given decisions (B, N) or (N,), options 0 ... K_i - 1; routers still score. Other arguments as in `forward`."""
+        return self(images, sampler=Forced(self.checked_path(images, decisions)), **options)
+
+    def checked_path(self, images: Tensor, decisions: Tensor) -> Tensor:
+        """Return decisions as (B, N) on the images' device, or raise `UserError` when they name no path of this network."""
+        decisions = torch.as_tensor(decisions, device=images.device)
+        if decisions.dim() == 1:
+            decisions = decisions.expand(images.shape[0], -1)
+        shape = (images.shape[0], len(self.blocks))
+        if tuple(decisions.shape) != shape:
+            raise UserError(f"decisions must be (samples, blocks) = {shape}, not {tuple(decisions.shape)}.")
+        limits = torch.tensor(self.options, device=decisions.device)
+        lowest = torch.tensor([0 if g else k - 1 for g, k in zip(self.gated, self.options, strict=True)]).to(limits.device)
+        wrong = ((decisions < lowest) | (decisions >= limits)).any(0).nonzero().flatten().tolist()
+        if wrong:
+            i = wrong[0]
+            raise UserError(f"block {i} takes options {int(lowest[i])} to {self.options[i] - 1}; a decision lies outside.")
+        return decisions
+
+    def macs_of(self, decisions: Tensor, exit_stage: Tensor, *, routed: bool, heads: bool) -> Tensor:
+        """(B,) multiply-adds of each path: stem, options run, routers reached, heads run. No host sync."""
+        reached = decisions != UNREACHED
+        table: Tensor = self._mac_table  # type: ignore[assignment]
+        macs = table.expand(len(decisions), -1, -1).gather(2, decisions.clamp(min=0).unsqueeze(2)).squeeze(2)
+        total = (macs * reached).sum(1) + self.backbone.stem_macs
+        if routed and self.router is not None:
+            router_macs = torch.tensor(self.router.macs, device=total.device)
+            total = total + self.router.start_macs + (router_macs * reached).sum(1)
+        stages = len(self.backbone.stages.lengths)
+        total = total + self.backbone.head_macs * (exit_stage == stages - 1)
+        if heads and self.stage_heads is not None:
+            for stage, head_macs in enumerate(self.stage_heads.macs):
+                total = total + head_macs * (exit_stage >= stage)
+        return total
+
+
+class _Rows:
+    """Which samples are still in the network, and the logits of those that left."""
+
+    def __init__(self, batch: int, device: torch.device) -> None:
+        self.batch = batch
+        self.index = torch.arange(batch, device=device)
+        self.exit_stage = torch.zeros(batch, dtype=torch.int64, device=device)
+        self.logits: Tensor | None = None
+
+    def leave(self, stay: Tensor, stage: int, logits: Tensor) -> None:
+        self._store(self.index[~stay], stage, logits[~stay])
+        self.index = self.index[stay]
+
+    def finish(self, logits: Tensor, stage: int) -> tuple[Tensor, Tensor]:
+        self._store(self.index, stage, logits)
+        assert self.logits is not None
+        return self.logits, self.exit_stage
+
+    def _store(self, index: Tensor, stage: int, logits: Tensor) -> None:
+        if self.logits is None:
+            self.logits = logits.new_zeros(self.batch, logits.shape[1])
+        self.logits = self.logits.index_copy(0, index, logits)
+        self.exit_stage[index] = stage
+
+
+class _Book:
+    """Collects what happens block by block; with early exit, spreads the remaining rows over the whole batch at the end."""
+
+    def __init__(self, rows: _Rows | None) -> None:
+        self.rows = rows
+        self.entries: dict[str, list[tuple[Tensor, Tensor | None]]] = {}
+
+    def add(self, name: str, value: Tensor) -> None:
+        self.entries.setdefault(name, []).append((value, self.rows.index if self.rows else None))
+
+    def add_draw(self, draw: Draw) -> None:
+        self.add("gates", draw.gate_BK)
+        self.add("log_prob", draw.log_prob_B)
+        self.add("decisions", draw.gate_BK.detach().argmax(1))
+
+    def get(self, name: str, fill: int = 0) -> tuple[Tensor, ...]:
+        values = self.entries.get(name, [])
+        if self.rows is None:
+            return tuple(value for value, _ in values)
+        spread = []
+        for value, index in values:
+            whole = value.new_full((self.rows.batch, *value.shape[1:]), fill)
+            spread.append(whole.index_copy(0, index, value))  # type: ignore[arg-type]
+        return tuple(spread)
+
+
+def _select(state: Any, keep: Tensor) -> Any:
+    """The rows of a router's state that stay."""
+    if isinstance(state, Tensor):
+        return state[keep]
+    if isinstance(state, dict):
+        return {key: _select(value, keep) for key, value in state.items()}
+    if isinstance(state, (list, tuple)):
+        return type(state)(_select(value, keep) for value in state)
+    return state

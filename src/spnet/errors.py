@@ -1,0 +1,33 @@
+"""What the user did wrong, in one line that names the remedy.
+
+The command line turns a `UserError` into that line and exit code 2; every other exception is our fault (exit code 1).
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(ValueError):
+    """The input was wrong. The message is one line: what, and how to mend it."""
+
+
+class DivergedError(RuntimeError):
+    """Training met a loss that is not finite. The last good state is on disk."""
+
+
+class NoEffectWarning(UserWarning):
+    """A setting was given that changes nothing in this run."""
+
+
+def did_you_mean(name: str, options: Iterable[str]) -> str:
+    """Return ` Did you mean 'x'?` for the option closest to `name`, or the empty string."""
+    close = get_close_matches(name, list(options), n=1, cutoff=0.5)
+    return f" Did you mean '{close[0]}'?" if close else ""
+
+
+def choose(kind: str, name: str, options: Iterable[str]) -> str:
+    """Return `name` if it is one of `options`; else raise a `UserError` that names the nearest and lists all."""
+    options = list(options)
+    if name in options:
+        return name
+    raise UserError(f"unknown {kind} '{name}'.{did_you_mean(name, options)} Known: {', '.join(options)}.")

@@ -1,0 +1,101 @@
+"""The dynamic baseline: a pooled-MLP router before each block, hard straight-through Gumbel decisions, a target rate.
+
+Configured two ways: `dynamic` is the network SP-Net is built on (supplement Fig. 3: hidden 128, dropout 0.4; target 0.8),
+`convnet-aig` is Veit and Belongie's (ECCV 2018: hidden 16, no dropout; target 0.6). Same code, other numbers.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from spnet.backbones.base import Backbone
+from spnet.dynamic import DynamicNetwork
+from spnet.errors import UserError
+from spnet.losses import executed_blocks, execution_rates, target_rate
+from spnet.methods import warmups
+from spnet.methods.base import Batch, Losses, Method, MethodConfig, Phase, Step, classification_loss
+from spnet.paths.sampling import GumbelStraightThrough
+from spnet.routers.pooled_mlp import PooledMLP
+from spnet.settings import setting
+
+
+@dataclass(frozen=True)
+class GatedConfig(MethodConfig):
+    target: float = setting(0.8, "execution rate every block is pulled to")
+    targets: tuple[float, ...] = setting((), "one target per block instead; 1 means no router there: the block always runs")
+    rate: float = setting(2.0, "weight of the target-rate loss")
+    rate_one_sided: bool = setting(False, "penalise only rates above the target")
+    rate_reduction: str = setting("mean", "target-rate loss over blocks: mean or sum")
+    cost: float = setting(0.0, "weight of the loss on the number of executed blocks")
+    cost_blocks: float = setting(0.0, "executed blocks per image that the cost loss aims at; 0: target x blocks")
+    hidden: int = setting(128, "width of the router")
+    router_dropout: float = setting(0.4, "dropout inside the router")
+    router_norm: bool = setting(True, "batch norm inside the router")
+    lookahead: int = setting(1, "blocks decided by one router call; 6 removes most of the router time at batch 1")
+    tau: float = setting(1.0, "Gumbel temperature")
+
+    def __post_init__(self) -> None:
+        for value in (self.target, *self.targets):
+            if not 0 <= value <= 1:
+                raise UserError(f"a target rate lies between 0 and 1, not {value}.")
+        if self.lookahead < 1 or self.hidden < 1 or not 0 <= self.router_dropout < 1 or self.tau <= 0:
+            raise UserError("lookahead and hidden are at least 1, router_dropout lies in [0, 1), tau is positive.")
+
+
+class Gated(Method):
+    """The dynamic baseline (experiment E1 of the ablation ladder)."""
+
+    name = "dynamic"
+    Config = GatedConfig
+
+    def build_router(self, backbone: Backbone) -> PooledMLP:
+        c = self.config
+        blocks = len(backbone.blocks)
+        if c.targets and len(c.targets) != blocks:
+            raise UserError(f"'targets' needs one value per block: {blocks} for {backbone.name}, not {len(c.targets)}.")
+        gated = [target < 1 for target in c.targets] or [True] * blocks
+        return PooledMLP(
+            backbone.input_widths,
+            [len(block.macs) for block in backbone.blocks],  # type: ignore[attr-defined]
+            gated,
+            hidden=c.hidden,
+            batch_norm=c.router_norm,
+            dropout=c.router_dropout,
+            lookahead=c.lookahead,
+        )
+
+    def phases(self, epochs: int) -> list[Phase]:
+        dynamic = Phase("dynamic", epochs, self.objective, GumbelStraightThrough(self.config.tau))
+        return warmups.after_static(self.config.static_share, epochs, dynamic)
+
+    def objective(self, net: DynamicNetwork, batch: Batch, step: Step) -> Losses:
+        losses = classification_loss(net, batch, step)
+        return add_rate_terms(losses, net, self.config, step)
+
+
+def add_rate_terms(losses: Losses, net: DynamicNetwork, config: GatedConfig, step: Step) -> Losses:
+    """Add the target-rate and cost terms of the settings to a step's losses."""
+    gates = losses.trace.gates
+    if not gates:
+        return losses
+    gated = net.gated_indices
+    costs = [net.option_costs(i) for i in gated]
+    blocks = len(net.blocks)
+    targets: Tensor | float = config.target
+    if config.targets:
+        targets = torch.tensor([config.targets[i] for i in gated], device=gates[0].device)
+    rates = step.reduce(execution_rates(gates, costs))
+    value = target_rate(rates, targets, one_sided=config.rate_one_sided, reduction=config.rate_reduction)
+    if config.rate_reduction == "mean":
+        value = value * (len(gated) / blocks)  # the published mean is over all blocks: ungated ones dilute it
+    losses.watched["rate"] = value.detach()
+    if config.rate:
+        losses.terms["rate"] = config.rate * value
+    if config.cost:
+        executed = executed_blocks(gates, costs) + (blocks - len(gated))
+        goal = config.cost_blocks or config.target * blocks
+        deviation = (executed - goal).abs().mean()
+        losses.watched["cost"] = deviation.detach()
+        losses.terms["cost"] = config.cost * deviation
+    return losses

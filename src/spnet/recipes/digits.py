@@ -1,0 +1,22 @@
+"""Digits: the embedded data set, for the first five minutes with the library and for its tests."""
+
+from spnet.training.config import RunConfig
+
+
+def spnet() -> RunConfig:
+    """SP-Net on the embedded digits, minutes on two cores: `spnet train`."""
+    return RunConfig(
+        method="spnet",
+        backbone="resnet20",
+        data="digits",
+        settings={
+            "epochs": 60,
+            "batch_size": 64,
+            "lr": 0.1,
+            "static_share": 0.3,
+            "target": 0.6,
+            "clip_value": 0.5,
+            "validation": 0.0,
+            "budget": 0.7,
+        },
+    )

@@ -1,0 +1,39 @@
+"""Trace: everything one forward pass decided.
+
+Shapes: B samples, N blocks, L gated blocks (blocks with a router), K_i options of block i, S stages, C channels.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+UNREACHED = -1
+"""The decision recorded for a block that a sample never reached, because it left at an earlier stage."""
+
+
+@dataclass
+class Trace:
+    """What a `DynamicNetwork` computed and decided for a batch. Tensors only; nothing here holds a module."""
+
+    logits: Tensor
+    """(B, classes) class logits of the stage at which each sample left (the last one, unless early exit is on)."""
+    stage_logits: tuple[Tensor, ...]
+    """One (B, classes) per stage that has a classifier; the last is `logits`."""
+    block_features: tuple[Tensor, ...]
+    """Pooled (B, C_i) features after each of the N blocks."""
+    stage_features: tuple[Tensor, ...]
+    """The entries of `block_features` after the last block of each stage."""
+    aligned_features: tuple[Tensor, ...]
+    """`stage_features` mapped to the last width where the network has learned aligners, else `stage_features`."""
+    router_logits: tuple[Tensor, ...]
+    """One (B, K_i) per gated block, raw: before noise, before any calibrated shift. Empty where no router ran."""
+    gates: tuple[Tensor, ...]
+    """One (B, K_i) per gated block: the drawn option, one-hot (or soft in soft samplers); carries the gradient."""
+    log_prob: Tensor
+    """(B, L) log-probability of the drawn options under the sampler's own distribution."""
+    decisions: Tensor
+    """(B, N) integers: the option of each block; ungated blocks show their last option, unreached ones -1."""
+    macs: Tensor
+    """(B,) multiply-adds this sample cost: stem, options run, routers run, heads run."""
+    exit_stage: Tensor
+    """(B,) stage at which the sample left; S - 1 without early exit."""

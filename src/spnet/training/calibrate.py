@@ -1,0 +1,86 @@
+"""Matching cost after training: shift the decision thresholds until the test rule's mean cost meets a budget.
+
+The rate a network shows while training, under Gumbel noise, is not the rate of its arg-max (protocol, 3). One number is
+shifted, `net.decision_shift`: it is added to each option's logit in proportion to the option's cost, so it works for any number
+of options. Training images only; no label is read.
+"""
+
+from contextlib import contextmanager
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from spnet.data import Split, ordered_batches
+from spnet.dynamic import DynamicNetwork
+from spnet.errors import UserError
+
+SHIFT_LIMIT = 64.0
+"""Router logits differ by a few units; beyond this every block runs, or none."""
+
+
+@torch.no_grad()
+def mean_cost(net: DynamicNetwork, split: Split, batch_size: int = 256) -> float:
+    """Mean MACs of the test rule over `split`, as a share of the static cost; the last stage only, no stage heads run."""
+    total = sum(net(images, heads=False).macs.double().sum().item() for images, _ in ordered_batches(split, batch_size))
+    return total / len(split) / net.static_macs
+
+
+@torch.no_grad()
+def calibrate(net: DynamicNetwork, split: Split, budget: float, *, tolerance: float = 0.002, steps: int = 24) -> float:
+    """Set `net.decision_shift` so that the mean cost on `split` is `budget` (a share of the static cost); return that cost.
+
+    Bisection; cost is all but monotonous in the shift (a decision changes the features that later ones read).
+
+    Raises:
+        UserError: the network has no routers, or no shift reaches the budget.
+    """
+    if not any(net.gated):
+        raise UserError("a static network has no decisions to calibrate: choose a dynamic method, or drop the budget.")
+    net.eval()
+    low, high = -SHIFT_LIMIT, SHIFT_LIMIT
+    ends = []
+    for shift in (low, high):
+        net.decision_shift.fill_(shift)
+        ends.append(mean_cost(net, split))
+    if not ends[0] - tolerance <= budget <= ends[1] + tolerance:
+        net.decision_shift.zero_()
+        raise UserError(f"budget {budget} is out of reach: this network costs {ends[0]:.3f} to {ends[1]:.3f} of its static cost.")
+    best = (float("inf"), 0.0, 0.0)
+    for _ in range(steps):
+        middle = (low + high) / 2
+        net.decision_shift.fill_(middle)
+        cost = mean_cost(net, split)
+        best = min(best, (abs(cost - budget), middle, cost))
+        if best[0] <= tolerance * budget:
+            break
+        low, high = (middle, high) if cost < budget else (low, middle)
+    net.decision_shift.fill_(best[1])
+    return best[2]
+
+
+@torch.no_grad()
+def reestimate_batch_norm(net: DynamicNetwork, split: Split, batch_size: int = 256) -> None:
+    """Replace the backbone's batch-norm statistics by those of `split` under test-time paths; labels unused.
+
+    A cumulative average over the batches, executed and skipped samples alike, as in training.
+    """
+    with _averaging(net.backbone):
+        for images, _ in ordered_batches(split, batch_size):
+            net(images, heads=False)
+
+
+@contextmanager
+def _averaging(module: nn.Module) -> Iterator[None]:
+    norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
+    kept = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+        norm.train()
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, kept, strict=True):
+            norm.momentum = momentum
+            norm.eval()

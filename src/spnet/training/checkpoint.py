@@ -1,0 +1,142 @@
+"""Run folders: what is on disk, written atomically, read without executing anything from it.
+
+    config.json         the run, complete (spnet.training.config)
+    model.safetensors   the network's weights and calibrated threshold
+    state/resume.pt     everything an exact resume needs (tensors and plain values; read with weights_only)
+    metrics.jsonl       one object an epoch
+    result.json         the test set, read once after the last epoch
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from spnet.build import build_network, create_method
+from spnet.dynamic import DynamicNetwork
+from spnet.errors import UserError
+from spnet.files import read_json, write_atomically, write_json, write_text
+from spnet.training.config import RunConfig
+from spnet.version import __version__
+
+FORMAT = 1
+"""Raised when a run folder of an older version can no longer be read."""
+
+
+def write_config(folder: Path, config: RunConfig, facts: dict[str, Any]) -> None:
+    """`facts`: what loading needs besides the run: classes, input shape, mean, std."""
+    write_json(folder / "config.json", {"format": FORMAT, "spnet": __version__, **config.to_json(), **facts})
+
+
+def read_config(folder: Path) -> tuple[RunConfig, dict[str, Any]]:
+    """The run and its facts; `UserError` for a folder that holds no run, or one of another format or version."""
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a run folder: it does not exist.")
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder} is not a run folder: it has no config.json.")
+    record = read_json(folder / "config.json")
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        found = record.get("format") if isinstance(record, dict) else None
+        raise UserError(f"{folder} was written in format {found}, this spnet {__version__} reads format {FORMAT}: retrain it.")
+    try:
+        return RunConfig.from_json(record), record
+    except KeyError as error:
+        raise UserError(f"{folder / 'config.json'} lacks {error}: restore it or start the run anew.") from error
+
+
+def save_network(folder: Path, net: DynamicNetwork) -> None:
+    state = {name: value.detach().contiguous().clone() for name, value in net.state_dict().items()}
+    write_atomically(folder / "model.safetensors", lambda path: save_file(state, path))
+
+
+def load_network(folder: Path) -> DynamicNetwork:
+    """Rebuild the network of a run folder, in eval mode, on the CPU."""
+    config, facts = read_config(folder)
+    net = build_network(
+        create_method(config.method, config.wrapper, config.method_settings),
+        config.backbone,
+        num_classes=len(facts["classes"]),
+        input_shape=tuple(facts["input_shape"]),
+        mean=tuple(facts["mean"]),
+        std=tuple(facts["std"]),
+    )
+    load_weights(net, folder / "model.safetensors")
+    return net.eval()
+
+
+def load_weights(net: DynamicNetwork, path: Path) -> None:
+    """Fill a network from a safetensors file; `UserError` if missing, truncated, or of another network."""
+    try:
+        state = load_file(path)
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist: the run has not finished an epoch.") from error
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is damaged ({error}): restore it or resume the run.") from error
+    fit_state(net, state, path)
+
+
+def initialise(net: DynamicNetwork, folder: Path) -> list[str]:
+    """Take over from another run whatever fits by name and shape (`--init RUN`); the whole backbone must fit.
+
+    Returns the names of the tensors that kept their own initial values (new routers, new heads).
+    """
+    read_config(folder)
+    try:
+        state = load_file(folder / "model.safetensors")
+    except (FileNotFoundError, SafetensorError, OSError) as error:
+        raise UserError(f"--init {folder}: its model.safetensors cannot be read ({error}).") from error
+    own = net.state_dict()
+    fitting = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
+    fitting.pop("decision_shift", None)
+    missing = [name for name in own if name not in fitting]
+    lacking = [name for name in missing if name.startswith("backbone.")]
+    if lacking:
+        raise UserError(f"--init {folder}: its backbone differs (no matching '{lacking[0]}'); use a run of the same backbone.")
+    net.load_state_dict(fitting, strict=False)
+    return missing
+
+
+def fit_state(net: torch.nn.Module, state: dict[str, Tensor], source: Path) -> None:
+    try:
+        net.load_state_dict(state)
+    except RuntimeError as error:
+        first = str(error).splitlines()[-1].strip()
+        raise UserError(f"{source} belongs to another network: {first}") from error
+
+
+def save_resume(folder: Path, record: dict[str, Any]) -> None:
+    write_atomically(folder / "state" / "resume.pt", lambda path: torch.save({"format": FORMAT, **record}, path))
+
+
+def load_resume(folder: Path) -> dict[str, Any]:
+    """The state an exact resume starts from; `UserError` when missing, truncated or foreign."""
+    path = folder / "state" / "resume.pt"
+    try:
+        record = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise UserError(f"{folder} cannot be resumed: it has no state/resume.pt.") from error
+    except Exception as error:  # a damaged file raises almost anything: pickle, zip, EOF, runtime errors
+        raise UserError(f"{path} is damaged and cannot be resumed: restore it or start the run anew.") from error
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        raise UserError(f"{path} was written by another version of spnet: start the run anew.")
+    return record
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """Rows of metrics.jsonl; a last line cut off by a kill is dropped."""
+    path = folder / "metrics.jsonl"
+    rows = []
+    for line in path.read_text().splitlines() if path.is_file() else []:
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
+    return rows
+
+
+def write_metrics(folder: Path, rows: list[dict[str, Any]]) -> None:
+    write_text(folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))

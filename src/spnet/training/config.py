@@ -1,0 +1,137 @@
+"""The full description of a run: what `config.json` holds, what names a run, what a recipe returns."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from spnet.build import method_configs
+from spnet.errors import UserError, choose
+from spnet.methods.base import Optimizer
+from spnet.settings import fill, refuse_unknown, setting
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Settings every training has, whatever the method."""
+
+    epochs: int = setting(60, "epochs in total, all phases together")
+    batch_size: int = setting(128, "images per step")
+    seed: int = setting(0, "fixes initial weights, order, augmentation and all noise")
+    optimizer: str = setting("sgd", "sgd or adam")
+    lr: float = setting(0.1, "peak learning rate")
+    sgd_momentum: float = setting(0.9, "momentum of sgd")
+    nesterov: bool = setting(False, "Nesterov momentum")
+    weight_decay: float = setting(1e-4, "weight decay")
+    schedule: str = setting("cosine", "multistep, cosine, onecycle or constant; per phase")
+    milestones: tuple[float, ...] = setting((0.43, 0.716), "shares of a phase at which multistep divides the rate by 10")
+    lr_warmup: float = setting(0.0, "share of a phase over which the rate rises linearly")
+    clip_value: float | None = setting(None, "elementwise gradient clamp (0.5 in SP-Net's recipe)")
+    subset: int = setting(0, "train on a fixed class-balanced part of this many images; 0: all")
+    validation: float = setting(0.1, "share of the training images kept for choices; 0: train on all")
+    augment: bool = setting(True, "random crop and flip as the data set defines them")
+    budget: float = setting(0.0, "after training, shift decision thresholds to this share of the static cost; 0: leave them")
+    reestimate_bn: bool = setting(False, "after calibration, re-estimate batch-norm statistics under test-time paths")
+    precision: str = setting("auto", "fp32, bf16 (autocast) or auto: bf16 where the processor has it and it is faster")
+    channels_last: bool = setting(True, "channels_last memory format")
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise UserError(f"epochs must be at least 1, not {self.epochs}.")
+        if self.batch_size < 2:
+            raise UserError(f"batch_size must be at least 2 (batch norm needs two images), not {self.batch_size}.")
+        if self.lr <= 0 or self.weight_decay < 0:
+            raise UserError("lr must be positive and weight_decay not negative.")
+        if self.seed < 0 or self.subset < 0:
+            raise UserError("seed and subset must not be negative.")
+        if not 0 <= self.validation < 1:
+            raise UserError(f"validation lies in [0, 1), not {self.validation}.")
+        if not (self.budget == 0 or 0 < self.budget <= 1.5):
+            raise UserError(f"budget is a share of the static cost, such as 0.7; not {self.budget}.")
+        choose("optimizer", self.optimizer, ("sgd", "adam"))
+        choose("schedule", self.schedule, ("multistep", "cosine", "onecycle", "constant"))
+        choose("precision", self.precision, ("auto", "fp32", "bf16"))
+
+    def main_optimizer(self) -> Optimizer:
+        """The optimiser of every phase that does not bring its own."""
+        return Optimizer(
+            name=self.optimizer,
+            lr=self.lr,
+            momentum=self.sgd_momentum,
+            weight_decay=self.weight_decay,
+            nesterov=self.nesterov,
+            schedule=self.schedule,
+            milestones=self.milestones,
+            warmup=self.lr_warmup,
+            clip_value=self.clip_value,
+        )
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """A run, complete: method, wrapper, backbone, data, and every setting that differs from its default.
+
+    Attributes:
+        data: `NAME` or `NAME:PATH`.
+        settings: flat; training settings and those of the method and wrapper.
+    """
+
+    method: str = "spnet"
+    wrapper: str = ""
+    backbone: str = "resnet20"
+    data: str = "digits"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        from spnet.backbones import list_backbones
+
+        choose("backbone", self.backbone, list_backbones())
+        refuse_unknown(self.settings, self.setting_classes())
+        self.training  # noqa: B018  (checks the values)
+        for config in method_configs(self.method, self.wrapper):
+            fill(config, self.settings)
+
+    def setting_classes(self) -> tuple[type, ...]:
+        return (TrainingConfig, *method_configs(self.method, self.wrapper))
+
+    @property
+    def training(self) -> TrainingConfig:
+        return fill(TrainingConfig, self.settings)
+
+    @property
+    def method_settings(self) -> dict[str, Any]:
+        own = set(TrainingConfig.__dataclass_fields__)
+        return {name: value for name, value in self.settings.items() if name not in own}
+
+    @property
+    def label(self) -> str:
+        """`convnet-aig + spnet`: how tables name the method."""
+        return f"{self.method} + {self.wrapper}" if self.wrapper else self.method
+
+    def resolved(self) -> dict[str, Any]:
+        """Every setting with its value, defaults included."""
+        values: dict[str, Any] = {}
+        for config in self.setting_classes():
+            values |= asdict(fill(config, self.settings))
+        return values
+
+    def to_json(self) -> dict[str, Any]:
+        names = {"method": self.method, "wrapper": self.wrapper, "backbone": self.backbone, "data": self.data}
+        return {**names, "settings": json.loads(json.dumps(self.resolved()))}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> "RunConfig":
+        names = {name: record[name] for name in ("method", "wrapper", "backbone", "data")}
+        return cls(**names, settings=record["settings"])
+
+    def with_settings(self, **settings: Any) -> "RunConfig":
+        return RunConfig(self.method, self.wrapper, self.backbone, self.data, {**self.settings, **settings})
+
+    @property
+    def hash(self) -> str:
+        """Twelve hex digits that name the run: equal configs, equal names, wherever the data lie on the disk."""
+        record = self.to_json()
+        if record["data"].split(":")[0] in ("digits", "cifar10", "cifar100"):
+            record["data"] = record["data"].split(":")[0]
+        return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:12]

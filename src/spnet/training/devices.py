@@ -1,0 +1,70 @@
+"""Where a run computes and in which precision, through Lightning Fabric."""
+
+import contextlib
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+
+def create_fabric(devices: int = 1) -> "Fabric":
+    """Fabric on the accelerator at hand; several devices use DDP-style processes."""
+    try:
+        from lightning_fabric import Fabric
+    except ImportError:  # the full `lightning` package carries the same class
+        from lightning.fabric import Fabric  # type: ignore[no-redef]
+    return Fabric(accelerator="auto", devices=devices, strategy="ddp" if devices > 1 else "auto")
+
+
+@cache
+def has_bf16(device_type: str) -> bool:
+    """Whether bf16 is computed by instructions here; emulated bf16 is slower than fp32, so it does not count."""
+    if device_type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    flags = Path("/proc/cpuinfo")
+    words = flags.read_text().split() if flags.is_file() else []
+    return device_type == "cpu" and ("avx512_bf16" in words or "amx_bf16" in words or "bf16" in words)
+
+
+def resolve_precision(asked: str, device: torch.device) -> str:
+    """`auto` -> `bf16` where the device has the instructions, else `fp32`."""
+    if asked != "auto":
+        return asked
+    return "bf16" if has_bf16(device.type) else "fp32"
+
+
+def autocast(precision: str, device: torch.device) -> Any:
+    if precision == "bf16":
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return contextlib.nullcontext()
+
+
+class MeanOverProcesses:
+    """Differentiable mean over processes: `step.reduce`. With one process it is the identity."""
+
+    def __init__(self, world_size: int) -> None:
+        self.world_size = world_size
+
+    def __call__(self, value: Tensor) -> Tensor:
+        if self.world_size == 1:
+            return value
+        from torch.distributed.nn.functional import all_reduce
+
+        return all_reduce(value) / self.world_size
+
+
+def average_gradients(parameters: list[torch.nn.Parameter], world_size: int) -> None:
+    """DDP by hand: every trainable parameter has a gradient (training is dense), so one flat all-reduce is enough."""
+    if world_size == 1:
+        return
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([g.flatten() for g in gradients])
+    torch.distributed.all_reduce(flat)
+    flat /= world_size
+    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))

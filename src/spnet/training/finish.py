@@ -1,0 +1,100 @@
+"""After the last epoch: match the cost, read the test set once, say what the numbers were made with."""
+
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from spnet.data import Split
+from spnet.dynamic import DynamicNetwork
+from spnet.training.calibrate import calibrate, reestimate_batch_norm
+from spnet.training.config import RunConfig
+from spnet.training.evaluate import evaluate
+from spnet.version import __version__
+
+CALIBRATION_IMAGES = 2048
+
+
+def finish(
+    net: DynamicNetwork,
+    config: RunConfig,
+    train: Split,
+    test: Split,
+    rows: list[dict[str, Any]],
+    *,
+    precision: str,
+    held_out: bool,
+) -> dict[str, Any]:
+    """Calibrate the network in place if the run has a budget, evaluate it, and return the record of the run."""
+    training = config.training
+    result: dict[str, Any] = {"hash": config.hash, "label": config.label, "config": config.to_json()}
+    result["last"] = evaluate(net, test)
+    if training.budget and any(net.gated):
+        part = train.select(range(min(CALIBRATION_IMAGES, len(train))))
+        result["calibration_cost"] = calibrate(net, part, training.budget)
+        result["calibrated"] = evaluate(net, test)
+        if training.reestimate_bn:
+            reestimate_batch_norm(net, part)
+            result["reestimated"] = evaluate(net, test)
+    result["final"] = result.get("reestimated") or result.get("calibrated") or result["last"]
+    if held_out:
+        best = max(rows, key=lambda row: row["validation_accuracy"])
+        result["best_epoch"] = {"epoch": best["epoch"], "validation_accuracy": best["validation_accuracy"]}
+    end = rows[-1]
+    result["end_of_training"] = {key: end.get(key) for key in _KEPT}
+    result["train_seconds"] = sum(row["seconds"] for row in rows)
+    result["train_images"] = sum(row["train_images"] for row in rows)
+    result["made_with"] = made_with(precision)
+    return result
+
+
+_KEPT = (
+    "train_accuracy",
+    "train_macs_mean",
+    "losses",
+    "watched",
+    "gradient_share",
+    "flips",
+    "path_agreement",
+    "evolution_kl",
+    "cost_ratio",
+    "distinct_paths",
+    "always_run",
+    "always_skipped",
+)
+
+
+def made_with(precision: str) -> dict[str, Any]:
+    """Hardware, versions and commit that a figure must carry."""
+    return {
+        "spnet": __version__,
+        "commit": commit(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "hardware": hardware(),
+        "threads": torch.get_num_threads(),
+        "precision": precision,
+    }
+
+
+def hardware() -> str:
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{len(names)}x {names[0]} ({torch.backends.cpu.get_cpu_capability()})" if names else platform.processor()
+
+
+def commit() -> str:
+    """The source tree's commit, `-dirty` when changed; empty for an installed package."""
+    try:
+        where = Path(__file__).parent
+        text = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=10"], cwd=where, capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return text.stdout.strip() if text.returncode == 0 else ""

@@ -1,0 +1,198 @@
+"""The training of one run: phases, epochs, log rows, checkpoints. The one visible loop.
+
+A run is a pure function of its config and data: killed anywhere and resumed, it ends in the same weights, because the state on
+disk is always that of a finished epoch and each epoch's random streams follow from its number.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from spnet.build import build_network, create_method
+from spnet.data import Augmentation, Dataset, Split, balanced_subset, validation_part
+from spnet.dynamic import DynamicNetwork
+from spnet.errors import UserError
+from spnet.methods.base import Phase
+from spnet.training import checkpoint
+from spnet.training.config import RunConfig
+from spnet.training.devices import create_fabric, resolve_precision
+from spnet.training.epoch import train_epoch
+from spnet.training.finish import finish
+from spnet.training.monitor import Monitor
+from spnet.training.schedule import build_optimizer
+from spnet.training.streams import Streams
+
+Report = Callable[[dict[str, Any]], None]
+
+
+@dataclass
+class Outcome:
+    """`finished` is False when the time limit stopped the run; `result` is then None."""
+
+    net: DynamicNetwork
+    rows: list[dict[str, Any]]
+    finished: bool
+    result: dict[str, Any] | None = None
+
+
+@dataclass
+class Parts:
+    """The images of a run: what it trains on, what it watches each epoch, what the result is read from."""
+
+    train: Split
+    watched: Split
+    held_out: bool
+    """False when there is no validation part and `watched` is a piece of the training images."""
+    test: Split = field(repr=False)
+
+    @classmethod
+    def of(cls, dataset: Dataset, config: RunConfig) -> "Parts":
+        training = config.training
+        train = balanced_subset(dataset.train, training.subset) if training.subset else dataset.train
+        held_out = training.validation > 0
+        train, watched = validation_part(train, training.validation) if held_out else (train, train.select(range(min(512, len(train)))))
+        if training.batch_size > len(train):
+            raise UserError(f"batch_size {training.batch_size} is larger than the {len(train)} training images: lower it.")
+        return cls(train, watched, held_out, dataset.test)
+
+    def to(self, device: torch.device) -> "Parts":
+        return Parts(self.train.to(device), self.watched.to(device), self.held_out, self.test.to(device))
+
+
+def fit(
+    config: RunConfig,
+    dataset: Dataset,
+    out: Path,
+    *,
+    init: Path | None = None,
+    resume: bool = False,
+    time_limit: float | None = None,
+    devices: int = 1,
+    report: Report = lambda row: None,
+) -> Outcome:
+    """Train a run into the folder `out`.
+
+    Args:
+        init: another run's folder; its backbone (and whatever else fits) is the start.
+        resume: continue the run that `out` holds.
+        time_limit: seconds; when another epoch would not fit, stop with a resumable folder.
+        report: called with each epoch's row.
+
+    Raises:
+        UserError: the input cannot be trained on. DivergedError: a loss was not finite.
+    """
+    started = time.monotonic()
+    training = config.training
+    fabric = create_fabric(devices)
+    fabric.launch()
+    parts = Parts.of(dataset, config).to(fabric.device)
+    method = create_method(config.method, config.wrapper, config.method_settings)
+    net = build_network(
+        method,
+        config.backbone,
+        num_classes=dataset.num_classes,
+        input_shape=(dataset.in_channels, *dataset.image_size),
+        mean=dataset.mean,
+        std=dataset.std,
+        seed=training.seed,
+    )
+    if init is not None:
+        checkpoint.initialise(net, init)
+    net = net.to(fabric.device)
+    if training.channels_last:
+        net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    method.attach(net)
+    method.state.to(fabric.device)
+    precision = resolve_precision(training.precision, fabric.device)
+    augmentation: Augmentation | None = dataset.augmentation if training.augment else None
+    monitor = Monitor(parts.watched, dataset.augmentation, training.seed, parts.held_out)
+    schedule = _epochs(method.phases(training.epochs))
+    rows: list[dict[str, Any]] = []
+    first = 0
+    state: dict[str, Any] | None = None
+    if resume:
+        state = checkpoint.load_resume(out)
+        first = state["epoch"]
+        rows = checkpoint.read_metrics(out)[:first]
+        checkpoint.fit_state(net, state["net"], out / "state" / "resume.pt")
+        checkpoint.fit_state(method.state, state["method"], out / "state" / "resume.pt")
+        monitor.previous = state["previous_decisions"]
+    else:
+        _claim(out, config, dataset)
+    optimizer: torch.optim.Optimizer | None = None
+    longest = 0.0
+    for epoch in range(first, len(schedule)):
+        phase, epoch_in_phase = schedule[epoch]
+        beginning = time.monotonic()
+        optimizer_config = phase.optimizer or training.main_optimizer()
+        if epoch_in_phase == 0 or optimizer is None:
+            if epoch_in_phase == 0 and phase.on_start is not None:
+                phase.on_start(net)
+            trainable = [p for name, p in net.named_parameters() if phase.trainable(name)]
+            optimizer = build_optimizer(optimizer_config, trainable)
+            if state is not None and epoch_in_phase > 0:
+                optimizer.load_state_dict(state["optimizer"])
+        tally = train_epoch(
+            net,
+            optimizer,
+            phase,
+            optimizer_config,
+            parts.train,
+            batch_size=training.batch_size,
+            augmentation=augmentation,
+            streams=Streams(training.seed, epoch, fabric.device, fabric.global_rank),
+            epoch_in_phase=epoch_in_phase,
+            precision=precision,
+            world_size=fabric.world_size,
+            out_of_time=lambda: time_limit is not None and time.monotonic() - started > time_limit,
+        )
+        if tally is None:
+            return Outcome(net, rows, finished=False)
+        tally.check()
+        row = {"epoch": epoch + 1, "phase": phase.name, **tally.means(), **monitor.look(net), "lr": optimizer.param_groups[0]["lr"]}
+        longest = max(longest, time.monotonic() - beginning)
+        row |= {"seconds": time.monotonic() - beginning, "train_images": tally.images, "precision": precision}
+        rows.append(row)
+        if fabric.is_global_zero:
+            checkpoint.write_metrics(out, rows)
+            checkpoint.save_network(out, net)
+            checkpoint.save_resume(
+                out,
+                {
+                    "epoch": epoch + 1,
+                    "net": net.state_dict(),
+                    "method": method.state.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "previous_decisions": monitor.previous,
+                },
+            )
+        report(row)
+        if time_limit is not None and epoch + 1 < len(schedule) and time.monotonic() - started + longest > time_limit:
+            return Outcome(net, rows, finished=False)
+    result = finish(net, config, parts.train, parts.test, rows, precision=precision, held_out=parts.held_out)
+    if fabric.is_global_zero:
+        checkpoint.save_network(out, net)
+        checkpoint.write_json(out / "result.json", result)
+    return Outcome(net, rows, finished=True, result=result)
+
+
+def _epochs(phases: list[Phase]) -> list[tuple[Phase, int]]:
+    """(phase, epoch within it) for every epoch of the run."""
+    return [(phase, epoch) for phase in phases for epoch in range(phase.epochs)]
+
+
+def _claim(out: Path, config: RunConfig, dataset: Dataset) -> None:
+    """Make `out` this run's folder; refuse to write over another run."""
+    if (out / "config.json").exists():
+        raise UserError(f"{out} holds a run already: continue it with --resume {out}, or choose another --out.")
+    facts = {
+        "classes": list(dataset.classes),
+        "input_shape": [dataset.in_channels, *dataset.image_size],
+        "mean": list(dataset.mean),
+        "std": list(dataset.std),
+    }
+    checkpoint.write_config(out, config, facts)

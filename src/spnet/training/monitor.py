@@ -1,0 +1,49 @@
+"""What is watched after each epoch, the same for every method: accuracy, cost, and how steady the decisions are (protocol, 8)."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spnet.data import Augmentation, Split, augment
+from spnet.dynamic import DynamicNetwork
+from spnet.paths.stats import always_blocks, flip_share, path_agreement
+from spnet.training.evaluate import collect, summarise
+
+PROBE = 512
+"""Images whose decisions are compared from epoch to epoch."""
+
+
+class Monitor:
+    """Args:
+    split: the validation part, or a piece of the training images when there is none.
+    augmentation: how a second view of the probe images is made.
+    held_out: whether `split` is kept from training; decides the name of the accuracy.
+    """
+
+    def __init__(self, split: Split, augmentation: Augmentation, seed: int, held_out: bool) -> None:
+        self.split = split
+        self.accuracy_name = "validation_accuracy" if held_out else "probe_accuracy"
+        self.previous: Tensor | None = None
+        probe = split.images[:PROBE]
+        generator = torch.Generator(device=probe.device).manual_seed(seed)
+        self.second_view = augment(probe, augmentation, generator)
+
+    @torch.no_grad()
+    def look(self, net: DynamicNetwork) -> dict[str, Any]:
+        """Run the watched images by the test rule and compare with the epoch before."""
+        net.eval()
+        results = collect(net, self.split)
+        figures = summarise(results, net.static_macs)
+        figures[self.accuracy_name] = figures.pop("accuracy")
+        decisions = results["decisions"][:PROBE]
+        gated = list(net.gated_indices)
+        if gated:
+            figures["flips"] = float(flip_share(self.previous, decisions)) if self.previous is not None else None
+            second = torch.cat([net(part).decisions for part in self.second_view.split(256)])
+            figures["path_agreement"] = float(path_agreement(decisions, second))
+            always_run, always_skipped = always_blocks(results["decisions"][:, gated])
+            figures["always_run"] = [gated[i] for i in always_run]
+            figures["always_skipped"] = [gated[i] for i in always_skipped]
+        self.previous = decisions
+        return figures

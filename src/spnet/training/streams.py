@@ -1,0 +1,26 @@
+"""Separate random streams, drawn anew each epoch from (seed, name, epoch).
+
+Order and augmentation, student noise, dropout masks and teacher noise never share a generator, so that switching a term off
+changes nothing else, and seed s gives every method the same order. Because an epoch's streams follow from its number, resume
+at an epoch's start needs no generator state.
+"""
+
+import torch
+
+from spnet.build import stream_seed
+from spnet.dynamic import Noise
+
+
+class Streams:
+    """The generators of one epoch, on one device; rank separates processes."""
+
+    def __init__(self, seed: int, epoch: int, device: torch.device, rank: int = 0) -> None:
+        def stream(name: str, device: torch.device = device) -> torch.Generator:
+            generator = torch.Generator(device=device)
+            generator.manual_seed(stream_seed(seed, name, epoch, rank))
+            return generator
+
+        self.order = stream("order")
+        self.augmentation = stream("augmentation")
+        self.student = Noise(gates=stream("student-gates"), dropout=stream("student-dropout"))
+        self.teacher = Noise(gates=stream("teacher-gates"), dropout=stream("teacher-dropout"))
