@@ -1,5 +1,6 @@
 """Writing files so that a kill at any moment leaves either the old file or the new one, never half of one."""
 
+import contextlib
 import json
 import os
 from collections.abc import Callable
@@ -21,7 +22,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     except OSError as error:
         raise cannot_write(path, error) from error
     finally:
-        if temporary.exists():
+        with contextlib.suppress(OSError):
             temporary.unlink()
 
 

@@ -5,6 +5,7 @@ One flat name space: a setting's name is the keyword of `create_model`, the comm
 """
 
 import dataclasses
+import math
 import types
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -56,6 +57,8 @@ def convert(name: str, hint: Any, value: Any) -> Any:
         if hint is bool:
             return _boolean(value)
         if hint is int and isinstance(value, float) and not value.is_integer():
+            raise ValueError
+        if hint is float and not math.isfinite(float(value)):
             raise ValueError
         if hint in (int, float, str) and not (hint is not str and isinstance(value, bool)):
             return hint(value)

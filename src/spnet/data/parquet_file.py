@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spnet.data.cache import decoded
+from spnet.data.reason import reason
 from spnet.data.spec import Spec
 from spnet.data.stack import stack_pictures
 from spnet.errors import UserError
@@ -119,5 +120,6 @@ def _readable(file: Path) -> Iterator[None]:
     try:
         yield
     except (ArrowException, OSError) as error:
-        reason = str(error).partition("\n")[0].rstrip(".")
-        raise UserError(f"'{file}' is not a readable Parquet file ({reason}); fetch or write it again") from error
+        raise UserError(
+            f"'{file}' is not a readable Parquet file ({reason(error)}); fetch or write it again"
+        ) from error

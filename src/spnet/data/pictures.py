@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from spnet.data.reason import reason
 from spnet.errors import UserError
 
 if TYPE_CHECKING:
@@ -60,10 +61,9 @@ def open_picture(source: Path | bytes, name: str) -> Image:
         if picture.mode == "P" and "transparency" in picture.info:
             picture = picture.convert("RGBA")
     except Exception as error:  # decoders of broken files raise almost anything
-        reason = str(error).partition("\n")[0]
-        if isinstance(error, Image.UnidentifiedImageError):
-            reason = f"not one of {', '.join(FORMATS)}"
-        raise UserError(f"{name} is not a readable image ({reason}); repair or remove it") from error
+        unknown = isinstance(error, Image.UnidentifiedImageError)
+        why = f"not one of {', '.join(FORMATS)}" if unknown else reason(error)
+        raise UserError(f"{name} is not a readable image ({why}); repair or remove it") from error
     if picture.mode[0] in "IF":
         raise UserError(f"{name} has more than 8 bits a channel (mode {picture.mode}); convert it to 8 bits")
     return picture if picture.mode in ("L", "RGB") else picture.convert("RGB")

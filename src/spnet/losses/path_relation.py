@@ -39,7 +39,11 @@ def diversity(paths_BD: Tensor, copies: int, margin: float) -> Tensor:
     nothing says which way to part. Pairs are those within one process.
     """
     centres_ND = _grouped(paths_BD, copies).mean(1)
-    return mean((margin - torch.pdist(centres_ND)).relu().square())
+    images = len(centres_ND)
+    # Not torch.pdist: its backward crashes the process when there are no images (torch 2.14).
+    distance_NN = torch.linalg.vector_norm(centres_ND.unsqueeze(1) - centres_ND, dim=2)
+    shortfall_NN = (margin - distance_NN).relu().square().triu(1)
+    return shortfall_NN.sum() / max(images * (images - 1) // 2, 1)
 
 
 def _grouped(paths_BD: Tensor, copies: int) -> Tensor:

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from spnet.backbones.base import Backbone
 from spnet.dynamic import DynamicNetwork
-from spnet.errors import UserError
-from spnet.losses import executed_blocks, execution_rates, target_rate
+from spnet.errors import UserError, choose
+from spnet.losses import cost_deviation, cost_deviation_of_mean, executed_blocks, execution_rates, target_rate
 from spnet.methods import warmups
 from spnet.methods.base import Batch, Losses, Method, MethodConfig, Phase, Step, classification_loss
 from spnet.paths.sampling import GumbelStraightThrough
@@ -21,14 +21,36 @@ from spnet.settings import setting
 
 
 @dataclass(frozen=True)
-class GatedConfig(MethodConfig):
+class RateConfig(MethodConfig):
+    """The rate and cost losses, which every supervised method offers so that all can be brought to one budget."""
+
     target: float = setting(0.8, "execution rate every block is pulled to")
-    targets: tuple[float, ...] = setting((), "one target per block instead; 1 means no router there: the block always runs")
+    targets: tuple[float, ...] = setting((), "one target per block instead; 1: no router there, the block always runs")
     rate: float = setting(2.0, "weight of the target-rate loss")
     rate_one_sided: bool = setting(False, "penalise only rates above the target")
     rate_reduction: str = setting("mean", "target-rate loss over blocks: mean or sum")
     cost: float = setting(0.0, "weight of the loss on the number of executed blocks")
     cost_blocks: float = setting(0.0, "executed blocks per image that the cost loss aims at; 0: target x blocks")
+    cost_form: str = setting("sample", "cost loss: sample (each image is held to it) or batch (only a batch's mean is)")
+
+    def __post_init__(self) -> None:
+        for value in (self.target, *self.targets):
+            if not 0 <= value <= 1:
+                raise UserError(f"a target rate lies between 0 and 1, not {value}.")
+        choose("cost_form", self.cost_form, ("sample", "batch"))
+
+    def gated(self, backbone: Backbone) -> list[bool]:
+        """Which blocks get a router: all but those whose own target is 1."""
+        blocks = len(backbone.blocks)
+        if self.targets and len(self.targets) != blocks:
+            raise UserError(
+                f"'targets' needs one value a block: {blocks} for {backbone.name}, not {len(self.targets)}."
+            )
+        return [target < 1 for target in self.targets] or [True] * blocks
+
+
+@dataclass(frozen=True)
+class GatedConfig(RateConfig):
     hidden: int = setting(128, "width of the router")
     router_dropout: float = setting(0.4, "dropout inside the router")
     router_norm: bool = setting(True, "batch norm inside the router")
@@ -36,9 +58,7 @@ class GatedConfig(MethodConfig):
     tau: float = setting(1.0, "Gumbel temperature")
 
     def __post_init__(self) -> None:
-        for value in (self.target, *self.targets):
-            if not 0 <= value <= 1:
-                raise UserError(f"a target rate lies between 0 and 1, not {value}.")
+        super().__post_init__()
         if self.lookahead < 1 or self.hidden < 1 or not 0 <= self.router_dropout < 1 or self.tau <= 0:
             raise UserError("lookahead and hidden are at least 1, router_dropout lies in [0, 1), tau is positive.")
 
@@ -51,14 +71,10 @@ class Gated(Method):
 
     def build_router(self, backbone: Backbone) -> PooledMLP:
         c = self.config
-        blocks = len(backbone.blocks)
-        if c.targets and len(c.targets) != blocks:
-            raise UserError(f"'targets' needs one value per block: {blocks} for {backbone.name}, not {len(c.targets)}.")
-        gated = [target < 1 for target in c.targets] or [True] * blocks
         return PooledMLP(
             backbone.input_widths,
             [len(block.macs) for block in backbone.blocks],  # type: ignore[attr-defined]
-            gated,
+            c.gated(backbone),
             hidden=c.hidden,
             batch_norm=c.router_norm,
             dropout=c.router_dropout,
@@ -74,7 +90,7 @@ class Gated(Method):
         return add_rate_terms(losses, net, self.config, step)
 
 
-def add_rate_terms(losses: Losses, net: DynamicNetwork, config: GatedConfig, step: Step) -> Losses:
+def add_rate_terms(losses: Losses, net: DynamicNetwork, config: RateConfig, step: Step) -> Losses:
     """Add the target-rate and cost terms of the settings to a step's losses."""
     gates = losses.trace.gates
     if not gates:
@@ -95,7 +111,10 @@ def add_rate_terms(losses: Losses, net: DynamicNetwork, config: GatedConfig, ste
     if config.cost:
         executed = executed_blocks(gates, costs) + (blocks - len(gated))
         goal = config.cost_blocks or config.target * blocks
-        deviation = (executed - goal).abs().mean()
+        if config.cost_form == "sample":
+            deviation = cost_deviation(executed, goal)
+        else:
+            deviation = cost_deviation_of_mean(step.reduce(executed.mean()).unsqueeze(0), goal)
         losses.watched["cost"] = deviation.detach()
         losses.terms["cost"] = config.cost * deviation
     return losses

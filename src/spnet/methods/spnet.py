@@ -164,7 +164,8 @@ class SPNet(Method):
     def _guide(self, net: DynamicNetwork, batch: Batch, step: Step) -> Trace:
         """Guided paths and labels: momentum update, then the auxiliary network on the same batch."""
         self.auxiliary.update(net)
-        self.auxiliary.net.train()
+        for guide, own in zip(self.auxiliary.net.modules(), net.modules(), strict=True):
+            guide.training = own.training  # train mode, but what a phase froze is frozen in the guide too
         return self.auxiliary.net(batch.images, sampler=step.phase.sampler, noise=step.teacher_noise)
 
 

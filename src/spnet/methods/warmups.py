@@ -42,10 +42,26 @@ def split(epochs: int, shares: Sequence[float]) -> list[int]:
     return [*parts, epochs - sum(parts)]
 
 
+def by_share(
+    epochs: int, main: Phase, *, before: Sequence[tuple[float, Phase]] = (), after: Sequence[tuple[float, Phase]] = ()
+) -> list[Phase]:
+    """`main` with the phases `before` and `after` it that have a positive share of the epochs; `main` has the rest.
+
+    Every phase gets at least one epoch; the epochs that the phases came with are replaced.
+    """
+    shares = [share for share, _ in (*before, *after)]
+    rest = 1 - sum(shares)
+    if min(shares, default=0.0) < 0 or rest < 1e-9:
+        raise UserError(
+            f"the shares of the epochs are at least 0 and together less than 1, not {', '.join(map(str, shares))}."
+        )
+    plan = [(share, phase) for share, phase in (*before, (rest, main), *after) if share > 0]
+    parts = split(epochs, [share for share, _ in plan])
+    return [replace(phase, epochs=part) for part, (_, phase) in zip(parts, plan, strict=True)]
+
+
 def after_static(share: float, epochs: int, rest: Phase) -> list[Phase]:
     """`rest`, preceded by a static phase that takes `share` of the epochs (none for 0)."""
     if not 0 <= share < 1:
         raise UserError(f"static_share must lie in [0, 1), not {share}.")
-    first, second = split(epochs, (share, 1 - share))
-    phases = [static(first)] if first else []
-    return [*phases, replace(rest, epochs=second)]
+    return by_share(epochs, rest, before=[(share, static(epochs))])

@@ -184,7 +184,7 @@ class Forced:
     stochastic: ClassVar[bool] = False
 
     def __call__(self, i: int, logits_BK: Tensor, noise: torch.Generator | None) -> Draw:
-        option_B = self.decisions_BN[:, i].clamp(min=0).expand(len(logits_BK))
+        option_B = self.decisions_BN[:, i].long().clamp(min=0).expand(len(logits_BK))
         return _certain(one_hot(option_B, widened(logits_BK)))
 
 

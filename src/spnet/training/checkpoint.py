@@ -7,13 +7,14 @@
     result.json         the test set, read once after the last epoch
 """
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from spnet.build import build_network, create_method
@@ -25,10 +26,12 @@ from spnet.version import __version__
 
 FORMAT = 1
 """Raised when a run folder of an older version can no longer be read."""
+FACTS = ("classes", "input_shape", "mean", "std")
+"""What loading needs besides the run."""
 
 
 def write_config(folder: Path, config: RunConfig, facts: dict[str, Any]) -> None:
-    """`facts`: what loading needs besides the run: classes, input shape, mean, std."""
+    """`facts`: one value for each of FACTS."""
     write_json(folder / "config.json", {"format": FORMAT, "spnet": __version__, **config.to_json(), **facts})
 
 
@@ -42,15 +45,15 @@ def read_config(folder: Path) -> tuple[RunConfig, dict[str, Any]]:
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         found = record.get("format") if isinstance(record, dict) else None
         raise UserError(f"{folder} was written in format {found}, this spnet {__version__} reads format {FORMAT}: retrain it.")
-    try:
-        return RunConfig.from_json(record), record
-    except KeyError as error:
-        raise UserError(f"{folder / 'config.json'} lacks {error}: restore it or start the run anew.") from error
+    lacking = [key for key in ("method", "wrapper", "backbone", "data", "settings", *FACTS) if key not in record]
+    if lacking:
+        raise UserError(f"{folder / 'config.json'} lacks '{lacking[0]}': restore it or start the run anew.")
+    return RunConfig.from_json(record), record
 
 
 def save_network(folder: Path, net: DynamicNetwork) -> None:
     state = {name: value.detach().contiguous().clone() for name, value in net.state_dict().items()}
-    write_atomically(folder / "model.safetensors", lambda path: save_file(state, path))
+    _write_bytes(folder / "model.safetensors", save(state))
 
 
 def load_network(folder: Path) -> DynamicNetwork:
@@ -109,7 +112,18 @@ def fit_state(net: torch.nn.Module, state: dict[str, Tensor], source: Path) -> N
 
 
 def save_resume(folder: Path, record: dict[str, Any]) -> None:
-    write_atomically(folder / "state" / "resume.pt", lambda path: torch.save({"format": FORMAT, **record}, path))
+    buffer = io.BytesIO()
+    torch.save({"format": FORMAT, **record}, buffer)
+    _write_bytes(folder / "state" / "resume.pt", buffer.getvalue())
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    """Through Python's own file: a full disk is then an OSError, which the libraries' writers turn into errors of their own."""
+
+    def write(temporary: Path) -> None:
+        temporary.write_bytes(content)
+
+    write_atomically(path, write)
 
 
 def load_resume(folder: Path) -> dict[str, Any]:

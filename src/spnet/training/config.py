@@ -12,6 +12,10 @@ from spnet.methods.base import Optimizer
 from spnet.settings import fill, refuse_unknown, setting
 
 
+NAMING = 1
+"""Raised when old hashes must not be found again, because what a default does has changed."""
+
+
 @dataclass(frozen=True)
 class TrainingConfig:
     """Settings every training has, whatever the method."""
@@ -32,6 +36,7 @@ class TrainingConfig:
     validation: float = setting(0.1, "share of the training images kept for choices; 0: train on all")
     augment: bool = setting(True, "random crop and flip as the data set defines them")
     budget: float = setting(0.0, "after training, shift decision thresholds to this share of the static cost; 0: leave them")
+    more_budgets: tuple[float, ...] = setting((), "further shares of the static cost to calibrate to and evaluate, for tables")
     reestimate_bn: bool = setting(False, "after calibration, re-estimate batch-norm statistics under test-time paths")
     precision: str = setting("auto", "fp32, bf16 (autocast) or auto: bf16 where the processor has it and it is faster")
     channels_last: bool = setting(True, "channels_last memory format")
@@ -47,8 +52,9 @@ class TrainingConfig:
             raise UserError("seed and subset must not be negative.")
         if not 0 <= self.validation < 1:
             raise UserError(f"validation lies in [0, 1), not {self.validation}.")
-        if not (self.budget == 0 or 0 < self.budget <= 1.5):
-            raise UserError(f"budget is a share of the static cost, such as 0.7; not {self.budget}.")
+        for budget in (self.budget, *self.more_budgets):
+            if not 0 <= budget <= 1.5:
+                raise UserError(f"budget is a share of the static cost, such as 0.7; not {budget}.")
         choose("optimizer", self.optimizer, ("sgd", "adam"))
         choose("schedule", self.schedule, ("multistep", "cosine", "onecycle", "constant"))
         choose("precision", self.precision, ("auto", "fp32", "bf16"))
@@ -128,10 +134,22 @@ class RunConfig:
     def with_settings(self, **settings: Any) -> "RunConfig":
         return RunConfig(self.method, self.wrapper, self.backbone, self.data, {**self.settings, **settings})
 
+    def changed(self) -> dict[str, Any]:
+        """The settings whose value is not the default of their class."""
+        values: dict[str, Any] = {}
+        for config in self.setting_classes():
+            plain, own = asdict(config()), asdict(fill(config, self.settings))
+            values |= {name: value for name, value in own.items() if value != plain[name]}
+        return values
+
     @property
     def hash(self) -> str:
-        """Twelve hex digits that name the run: equal configs, equal names, wherever the data lie on the disk."""
-        record = self.to_json()
-        if record["data"].split(":")[0] in ("digits", "cifar10", "cifar100"):
-            record["data"] = record["data"].split(":")[0]
+        """Twelve hex digits that name the run: equal configs, equal names, wherever the data lie on the disk.
+
+        Defaults are left out, so that a new setting does not rename old runs. A default may therefore never change its meaning
+        without a compat note and a new `NAMING`.
+        """
+        name = self.data.split(":")[0]
+        data = name if name in ("digits", "cifar10", "cifar100") else self.data
+        record = [NAMING, self.method, self.wrapper, self.backbone, data, self.changed()]
         return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:12]

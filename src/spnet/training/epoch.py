@@ -62,7 +62,8 @@ class Tally:
 def freeze(net: DynamicNetwork, phase: Phase) -> list[nn.Parameter]:
     """Make just the phase's parameters trainable and return them.
 
-    A module whose own parameters are all frozen goes to eval mode, so that frozen batch norms keep their statistics.
+    A module all of whose parameters are frozen goes to eval mode: frozen batch norms keep their statistics, frozen routers
+    drop nothing.
     """
     net.train()
     chosen = []
@@ -71,8 +72,8 @@ def freeze(net: DynamicNetwork, phase: Phase) -> list[nn.Parameter]:
         if parameter.requires_grad:
             chosen.append(parameter)
     for module in net.modules():
-        own = list(module.parameters(recurse=False))
-        if own and not any(p.requires_grad for p in own):
+        inside = list(module.parameters())
+        if inside and not any(p.requires_grad for p in inside):
             module.eval()
     return chosen
 

@@ -9,6 +9,7 @@ import torch
 
 from spnet.data import Split
 from spnet.dynamic import DynamicNetwork
+from spnet.errors import UserError
 from spnet.training.calibrate import calibrate, reestimate_batch_norm
 from spnet.training.config import RunConfig
 from spnet.training.evaluate import evaluate
@@ -31,14 +32,18 @@ def finish(
     training = config.training
     result: dict[str, Any] = {"hash": config.hash, "label": config.label, "config": config.to_json()}
     result["last"] = evaluate(net, test)
-    if training.budget and any(net.gated):
+    if any(net.gated):
         part = train.select(range(min(CALIBRATION_IMAGES, len(train))))
-        result["calibration_cost"] = calibrate(net, part, training.budget)
-        result["calibrated"] = evaluate(net, test)
-        if training.reestimate_bn:
+        result["budgets"] = [at_budget(net, part, test, budget) for budget in training.more_budgets]
+        net.decision_shift.zero_()
+        if training.budget:
+            result["calibrated"] = at_budget(net, part, test, training.budget)
+        if training.budget and training.reestimate_bn:
             reestimate_batch_norm(net, part)
             result["reestimated"] = evaluate(net, test)
-    result["final"] = result.get("reestimated") or result.get("calibrated") or result["last"]
+    result["final"] = next(
+        figures for name in ("reestimated", "calibrated", "last") if "accuracy" in (figures := result.get(name, {}))
+    )
     if held_out:
         best = max(rows, key=lambda row: row["validation_accuracy"])
         result["best_epoch"] = {"epoch": best["epoch"], "validation_accuracy": best["validation_accuracy"]}
@@ -48,6 +53,18 @@ def finish(
     result["train_images"] = sum(row["train_images"] for row in rows)
     result["made_with"] = made_with(precision)
     return result
+
+
+def at_budget(net: DynamicNetwork, train: Split, test: Split, budget: float) -> dict[str, Any]:
+    """Figures on the test set with the thresholds calibrated to `budget` on training images.
+
+    A budget no threshold reaches is said in `missed`, without figures: a finished training is not thrown away for it.
+    """
+    try:
+        reached = calibrate(net, train, budget)
+    except UserError as error:
+        return {"budget": budget, "missed": str(error)}
+    return {"budget": budget, "calibration_cost": reached, **evaluate(net, test)}
 
 
 _KEPT = (

@@ -1,0 +1,6 @@
+"""Another library's error, short enough to stand in a one-line message."""
+
+
+def reason(error: BaseException) -> str:
+    """The first line of what it says, or the name of its type if it says nothing."""
+    return str(error).strip().partition("\n")[0].rstrip(".: ") or type(error).__name__

@@ -1,0 +1,70 @@
+"""A thin notebook for ONNX nodes: names are dealt out here, constants live in the (sub)graph that uses them."""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from onnx import GraphProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+
+OPSET = 17
+IR_VERSION = 8
+"""Old enough for every onnxruntime that the extra allows."""
+
+
+class Graph:
+    """Collects nodes in the order of computation. A branch of an `If` is a graph of its own, with its own weights: onnxruntime
+    keeps its blocked convolution layout inside a branch only for weights that live there."""
+
+    def __init__(self, parent: "Graph | None" = None) -> None:
+        self.nodes: list[NodeProto] = []
+        self.initializers: list[TensorProto] = []
+        self._numbers: itertools.count[int] = parent._numbers if parent else itertools.count()
+        self._small: dict[bytes, str] = {}
+
+    def branch(self) -> "Graph":
+        """A sub-graph; it may read this graph's values."""
+        return Graph(self)
+
+    def name(self, hint: str) -> str:
+        return f"{hint}_{next(self._numbers)}"
+
+    def add(self, op: str, *inputs: str, **attributes: Any) -> str:
+        """Append a node with one output; returns the output's name."""
+        return self.add_many(op, 1, *inputs, **attributes)[0]
+
+    def add_many(self, op: str, outputs: int, *inputs: str, **attributes: Any) -> list[str]:
+        names = [self.name(op) for _ in range(outputs)]
+        self.nodes.append(helper.make_node(op, inputs, names, name=self.name(f"node_{op}"), **attributes))
+        return names
+
+    def constant(self, values: Any, dtype: Any = np.float32) -> str:
+        """A constant of this graph; small equal ones are stored once."""
+        array = np.ascontiguousarray(np.asarray(values), dtype=dtype)
+        key = f"{array.dtype}{array.shape}".encode() + array.tobytes() if array.size <= 64 else b""
+        if key and key in self._small:
+            return self._small[key]
+        name = self.name("constant")
+        self.initializers.append(numpy_helper.from_array(array, name))
+        if key:
+            self._small[key] = name
+        return name
+
+    def if_else(self, condition: str, yes: "tuple[Graph, str]", no: "tuple[Graph, str]") -> str:
+        """One value from either branch; `condition` is a boolean with exactly one element."""
+        then_branch, else_branch = (
+            helper.make_graph(g.nodes, g.name("branch"), [], [_untyped(out)], g.initializers) for g, out in (yes, no)
+        )
+        return self.add("If", condition, then_branch=then_branch, else_branch=else_branch)
+
+    def finish(self, name: str, inputs: Sequence[ValueInfoProto], outputs: Sequence[ValueInfoProto]) -> GraphProto:
+        return helper.make_graph(self.nodes, name, inputs, outputs, self.initializers)
+
+
+def _untyped(name: str) -> ValueInfoProto:
+    """A branch's output; its type is inferred."""
+    info = ValueInfoProto()
+    info.name = name
+    info.type.tensor_type.elem_type = TensorProto.FLOAT
+    return info
+

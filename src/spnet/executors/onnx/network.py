@@ -1,0 +1,251 @@
+"""A `DynamicNetwork` as an ONNX model, in the forms that won when measured.
+
+- `single`: batch 1; one `If` per gated block, the branch's weights inside the branch.
+- `batch`: any batch size; router -> NonZero -> GatherND -> block -> ScatterND; an option nobody takes costs nothing.
+- `path`: no routers; one fixed path for every sample. All blocks in full is the static network.
+
+Inputs of the first two: `image` (B, C, H, W) normalised float32; and two with defaults, so that they may be left out:
+`decision_shift` (), the calibrated threshold, and `router_bias` (1 or B, sum of K_i over gated blocks), added to the option
+logits, with which decisions are forced while routers really run. Outputs: `logits` (B, classes), `decisions` (B, N) int64,
+and, when asked for, `router_logits` (B, sum of K_i), raw.
+
+Deviation from eager: where every gated block has two options, the two logits' difference is computed directly; it rounds
+differently, so decisions may differ where the margin is below 1e-4 or so.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+
+from spnet.backbones.base import Block
+from spnet.dynamic import DynamicNetwork
+from spnet.executors.onnx.blocks import emit_block
+from spnet.executors.onnx.graph import IR_VERSION, OPSET, Graph
+from spnet.executors.onnx.layers import emit_layers
+from spnet.executors.onnx.routers import Readout, emit_router
+from spnet.version import __version__
+
+Form = Literal["single", "batch"]
+
+
+def path_model(net: DynamicNetwork, path: Sequence[int] | None = None) -> ModelProto:
+    """The network down one path (N options; None: every block in full), without routers. Outputs `logits` only."""
+    options = [k - 1 for k in net.options] if path is None else list(path)
+    g = Graph()
+    x = emit_layers(g, net.backbone.stem, "image")
+    for block, option in zip(net.blocks, options, strict=True):
+        x = emit_block(g, block, option, x)
+    logits = emit_layers(g, net.backbone.head, emit_layers(g, net.backbone.pool, x))
+    g.nodes.append(helper.make_node("Identity", [logits], ["logits"]))
+    return _model(g, [_image(net, "batch")], [_float("logits", "batch", net.num_classes)])
+
+
+def dynamic_model(net: DynamicNetwork, form: Form, *, router_logits: bool = False) -> ModelProto:
+    """The network with its routers, deciding by the test rule."""
+    return _Walk(net, form, router_logits).model()
+
+
+@dataclass
+class _Decision:
+    """One block's decision. `one` (B, 1) int64 is the option, or for two options a bool: run?"""
+
+    options: int
+    one: str
+    binary: bool
+    masks: dict[int, str] = field(default_factory=dict)
+
+    def takes(self, g: Graph, option: int) -> str:
+        """(B, 1) bool: does the sample take this option?"""
+        if option not in self.masks:
+            if self.binary:
+                self.masks[option] = self.one if option == 1 else g.add("Not", self.one)
+            else:
+                self.masks[option] = g.add("Equal", self.one, g.constant(option, np.int64))
+        return self.masks[option]
+
+
+class _Walk:
+    """Emits the blocks in the order of the eager loop."""
+
+    def __init__(self, net: DynamicNetwork, form: Form, router_logits: bool) -> None:
+        self.net = net
+        self.form = form
+        self.keep_logits = router_logits
+        self.g = Graph()
+        self.gated = net.gated_indices
+        self.binary = all(net.options[i] == 2 for i in self.gated)
+        """Two options everywhere: a decision is the sign of one difference."""
+        self.readouts: list[tuple[Readout, str]] = []
+        self.columns: dict[int, str] = {}
+        """First block -> (B, n) decisions of n blocks in a row."""
+        self.logits: list[str] = []
+
+    def model(self) -> ModelProto:
+        net, g = self.net, self.g
+        batch = 1 if self.form == "single" else "batch"
+        decisions: dict[int, _Decision] = {}
+        emitter = emit_router(net.router) if net.router is not None else None
+        readout = emitter.start(g, "image") if emitter else None
+        if readout:
+            decisions.update(self._decide(readout))
+        x = emit_layers(g, net.backbone.stem, "image")
+        for i, block in enumerate(net.blocks):
+            if not net.gated[i]:
+                x = emit_block(g, block, net.options[i] - 1, x)
+                continue
+            assert emitter is not None
+            if i not in decisions:
+                decisions.update(self._decide(emitter.read(g, i, x, self._pooled(x))))
+            emitter.observe(g, i, self._option(decisions[i]))
+            choose = self._choose_one if self.form == "single" else self._choose_rows
+            x = choose(block, decisions[i], x, net.backbone.output_widths[i])
+        logits = emit_layers(g, net.backbone.head, emit_layers(g, net.backbone.pool, x))
+        g.nodes.append(helper.make_node("Identity", [logits], ["logits"]))
+        outputs = [_float("logits", batch, net.num_classes), self._join_decisions(batch)]
+        width = sum(net.options[i] for i in self.gated)
+        if self.keep_logits:
+            g.nodes.append(helper.make_node("Concat", self.logits, ["router_logits"], axis=1))
+            outputs.append(_float("router_logits", batch, width))
+        inputs = [_image(net, batch)]
+        if self.gated:
+            self._prepend_offsets()
+            g.initializers.append(numpy_helper.from_array(net.decision_shift.detach().cpu().float().numpy(), "decision_shift"))
+            g.initializers.append(numpy_helper.from_array(np.zeros((1, width), np.float32), "router_bias"))
+            inputs += [_float("decision_shift"), _float("router_bias", 1 if batch == 1 else "bias_rows", width)]
+        return _model(g, inputs, outputs)
+
+    def _pooled(self, x: str) -> Callable[[], str]:
+        return lambda: emit_layers(self.g, self.net.backbone.pool, x)
+
+    def _option(self, decision: _Decision) -> Callable[[], str]:
+        if not decision.binary:
+            return lambda: decision.one
+        return lambda: self.g.add("Cast", decision.one, to=TensorProto.INT64)
+
+    def _decide(self, readout: Readout) -> dict[int, _Decision]:
+        """Logits of some blocks -> their decisions. The bias, threshold and forcing come as one offset, made in front."""
+        g, blocks = self.g, readout.blocks
+        offset = g.name("offset")
+        self.readouts.append((readout, offset))
+        if self.keep_logits:
+            self.logits.append(g.add("Gemm", readout.hidden, g.constant(readout.weight.T), g.constant(readout.bias)))
+        weight = readout.weight[1::2] - readout.weight[0::2] if self.binary else readout.weight
+        scores = g.add("Gemm", readout.hidden, g.constant(weight.T), offset)
+        if self.binary:
+            chosen = g.add("Greater", scores, g.constant(0.0))
+        else:
+            counts = {self.net.options[i] for i in blocks}
+            assert len(counts) == 1, "blocks decided together have equally many options"
+            chosen = g.add("Reshape", scores, g.constant([0, len(blocks), counts.pop()], np.int64))
+            chosen = g.add("ArgMax", chosen, axis=2, keepdims=0)
+        self.columns[blocks[0]] = chosen
+        parts = [chosen] if len(blocks) == 1 else g.add_many("Split", len(blocks), chosen, axis=1)
+        return {i: _Decision(self.net.options[i], part, self.binary) for i, part in zip(blocks, parts, strict=True)}
+
+    def _prepend_offsets(self) -> None:
+        """Last layers' biases + forced bias + shift x cost, for all blocks at once, split by readout."""
+        g = Graph(self.g)
+        bias = np.concatenate([readout.bias for readout, _ in self.readouts])
+        costs = np.concatenate([self.net.option_costs(i).double().cpu().numpy() for i in self.gated])
+        if self.binary:
+            difference = np.zeros((len(bias), len(self.gated)))
+            for column in range(len(self.gated)):
+                difference[2 * column : 2 * column + 2, column] = (-1, 1)
+            bias, costs = bias @ difference, costs @ difference
+            forced = g.add("Gemm", "router_bias", g.constant(difference), g.constant(bias))
+        else:
+            forced = g.add("Add", "router_bias", g.constant(bias[None]))
+        offset = g.add("Add", forced, g.add("Mul", "decision_shift", g.constant(costs[None])))
+        sizes = [len(r.blocks) if self.binary else len(r.bias) for r, _ in self.readouts]
+        names = [name for _, name in self.readouts]
+        op = ("Split", [offset, g.constant(sizes, np.int64)]) if len(names) > 1 else ("Identity", [offset])
+        g.nodes.append(helper.make_node(op[0], op[1], names, **({"axis": 1} if len(names) > 1 else {})))
+        self.g.nodes[:0] = g.nodes
+        self.g.initializers += g.initializers
+
+    def _choose_one(self, block: Block, decision: _Decision, x: str, width: int) -> str:
+        """Batch 1: a chain of `If`s from the full option down."""
+
+        def options_up_to(g: Graph, k: int) -> str:
+            if k == 0:
+                y = emit_block(g, block, 0, x)
+                return g.add("Identity", y) if y == x else y
+            return g.if_else(conditions[k], branch(k, exactly=True), branch(k - 1, exactly=False))
+
+        def branch(k: int, exactly: bool) -> tuple[Graph, str]:
+            g = self.g.branch()
+            return g, emit_block(g, block, k, x) if exactly else options_up_to(g, k)
+
+        conditions = {k: decision.takes(self.g, k) for k in range(1, decision.options)}
+        return options_up_to(self.g, decision.options - 1)
+
+    def _choose_rows(self, block: Block, decision: _Decision, x: str, width: int) -> str:
+        """Any batch: gather the samples of an option, run it, scatter the results."""
+        g = self.g
+        if block.identity_skip:
+            out, options = x, range(1, decision.options)
+        else:
+            out, options = "", range(decision.options)
+        for k in options:
+            rows = g.add("NonZero", g.add("Squeeze", decision.takes(g, k), g.constant([1], np.int64)))
+            rows = g.add("Transpose", rows, perm=[1, 0])
+            part = emit_block(g, block, k, g.add("GatherND", x, rows))
+            if not out:
+                out = self._blank(x, part)
+            out = g.add("ScatterND", out, rows, part)
+        return out
+
+    def _blank(self, x: str, like: str) -> str:
+        """Zeros of the whole batch's size and the shape of `like`."""
+        g = self.g
+        batch = g.add("Shape", x, start=0, end=1)
+        rest = g.add("Shape", like, start=1)
+        return g.add("ConstantOfShape", g.add("Concat", batch, rest, axis=0))
+
+    def _join_decisions(self, batch: int | str) -> "helper.ValueInfoProto":
+        """Concatenate the decisions of all blocks; ungated blocks show their last option."""
+        g, net = self.g, self.net
+        kind = TensorProto.BOOL if self.binary else TensorProto.INT64
+        columns: list[str] = []
+        full = None
+        i = 0
+        while i < len(net.blocks):
+            if i in self.columns:
+                columns.append(self.columns[i])
+            elif not net.gated[i]:
+                columns.append(f"ungated:{net.options[i] - 1}")
+            i += 1
+        del full
+        if any(column.startswith("ungated:") for column in columns):
+            rows = g.add("Concat", g.add("Shape", "image", start=0, end=1), g.constant([1], np.int64), axis=0)
+            for position, column in enumerate(columns):
+                if column.startswith("ungated:"):
+                    option = int(column.partition(":")[2])
+                    value = g.constant(option, np.bool_ if self.binary else np.int64)
+                    columns[position] = g.add("Expand", value, rows)
+        joined = g.add("Concat", *columns, axis=1)
+        g.nodes.append(helper.make_node("Cast", [joined], ["decisions"], to=TensorProto.INT64))
+        del kind
+        return helper.make_tensor_value_info("decisions", TensorProto.INT64, [batch, len(net.blocks)])
+
+
+def _image(net: DynamicNetwork, batch: int | str) -> "helper.ValueInfoProto":
+    return _float("image", batch, *net.input_shape)
+
+
+def _float(name: str, *shape: int | str) -> "helper.ValueInfoProto":
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+
+def _model(g: Graph, inputs: list, outputs: list) -> ModelProto:
+    model = helper.make_model(
+        g.finish("spnet", inputs, outputs),
+        producer_name="spnet",
+        producer_version=__version__,
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+    )
+    return model

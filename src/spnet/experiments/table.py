@@ -1,0 +1,131 @@
+"""Tables of runs over seeds: one row a label and budget, with cost, controls, stability and paired differences."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from spnet.experiments.statistics import paired_difference, summary
+from spnet.training.config import RunConfig
+from spnet.training.runner import finished, record
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table: runs that differ in their seed alone, read at one budget.
+
+    Attributes:
+        figures: where in a record the line's figures stand: `last`, or `budget:0.7`.
+    """
+
+    name: str
+    runs: tuple[RunConfig, ...]
+    figures: str = "last"
+
+
+@dataclass
+class Line:
+    """A row with its numbers; `by_seed` are accuracies for paired differences."""
+
+    row: Row
+    by_seed: dict[int, float] = field(default_factory=dict)
+    records: list[dict[str, Any]] = field(default_factory=list)
+    figures: list[dict[str, Any]] = field(default_factory=list)
+
+    def mean(self, key: str) -> float | None:
+        values = [f[key] for f in self.figures if f.get(key) is not None]
+        return sum(values) / len(values) if values else None
+
+    def end(self, key: str) -> float | None:
+        values = [r["end_of_training"][key] for r in self.records if r["end_of_training"].get(key) is not None]
+        return sum(values) / len(values) if values else None
+
+
+def figures_at(run_record: dict[str, Any], where: str) -> dict[str, Any] | None:
+    """The figures of a record at `last` or `budget:B`; None if that budget was missed or not asked for."""
+    if where == "last":
+        return run_record["last"]
+    budget = float(where.split(":")[1])
+    for found in (*run_record.get("budgets", ()), run_record.get("calibrated", {})):
+        if found.get("budget") == budget and "accuracy" in found:
+            return found
+    return None
+
+
+def collect_line(row: Row, results: Path) -> Line:
+    """The finished runs of a row; runs without a record are left out and n says so."""
+    line = Line(row)
+    for run in row.runs:
+        if not finished(run, results):
+            continue
+        run_record = record(run, results)
+        figures = figures_at(run_record, row.figures)
+        if figures is None:
+            continue
+        line.by_seed[run.training.seed] = figures["accuracy"]
+        line.records.append(run_record)
+        line.figures.append(figures)
+    return line
+
+
+HEAD = (
+    "method", "n", "accuracy %", "vs baseline", "shuffled %", "fixed path %", "MMACs", "GFLOPs", "% of static",
+    "cost in training", "paths", "KL", "flips", "train s",
+)  # fmt: skip
+
+
+def table(rows: Sequence[Row], results: Path, baseline: str | None = None) -> list[list[str]]:
+    """Head and one list of cells per row with at least one finished run.
+
+    `vs baseline`: mean paired difference in accuracy to the row named `baseline`, with half its 95 % t interval.
+    """
+    lines = {row.name: collect_line(row, results) for row in rows}
+    reference = lines[baseline].by_seed if baseline else {}
+    cells = [list(HEAD)]
+    for name, line in lines.items():
+        if not line.figures:
+            continue
+        difference = paired_difference(line.by_seed, reference) if baseline and name != baseline else None
+        macs = line.mean("macs_mean") or 0.0
+        static = line.figures[0]["macs_static"]
+        dynamic = line.records[0]["label"] != "static"
+        controls = ("accuracy_shuffled_paths", "accuracy_fixed_path")
+        shuffled, fixed = ([f[key] for f in line.figures] for key in controls)
+        train_macs = line.end("train_macs_mean")
+        cells.append(
+            [
+                name,
+                str(len(line.figures)),
+                str(summary(list(line.by_seed.values()))),
+                str(difference) if difference else "",
+                str(summary(shuffled)) if dynamic else "",
+                str(summary(fixed)) if dynamic else "",
+                f"{macs / 1e6:.4g}",
+                f"{2e-9 * macs:.4g}",
+                f"{100 * macs / static:.1f}",
+                f"{100 * train_macs / static:.1f}" if train_macs else "",
+                f"{line.mean('distinct_paths'):.0f}",
+                _number(line.mean("evolution_kl"), ".4f"),
+                _number(line.end("flips"), ".3f"),
+                f"{sum(r['train_seconds'] for r in line.records) / len(line.records):.0f}",
+            ]
+        )
+    return cells
+
+
+def _number(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
+
+
+def markdown(cells: list[list[str]]) -> str:
+    head, *body = cells
+    rule = ["---", *["---:"] * (len(head) - 1)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in (head, rule, *body)) + "\n"
+
+
+def comma_separated(cells: list[list[str]]) -> str:
+    text = io.StringIO()
+    csv.writer(text).writerows(cells)
+    return text.getvalue()

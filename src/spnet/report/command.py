@@ -1,0 +1,36 @@
+"""The command line that makes a run again, from its config alone."""
+
+import shlex
+from typing import Any
+
+from spnet.settings import fill
+from spnet.training.config import RunConfig
+
+
+def command(config: RunConfig) -> str:
+    """`spnet train --method ...` with every setting that differs from its default."""
+    words = ["spnet", "train", "--method", config.method]
+    words += ["--with", config.wrapper] if config.wrapper else []
+    words += ["--backbone", config.backbone, "--data", config.data]
+    always = _given_by_the_recipe(config)
+    for group in config.setting_classes():
+        chosen, usual = fill(group, config.settings), fill(group, {})
+        for name in vars(usual):
+            value = getattr(chosen, name)
+            if value != getattr(usual, name) or name in always:
+                words += ["--" + name.replace("_", "-"), written(value)]
+    return shlex.join(words)
+
+
+def written(value: Any) -> str:
+    """A setting as its flag takes it: `none`, `true`, `0.1,0.2`."""
+    if isinstance(value, (tuple, list)):
+        return ",".join(written(part) for part in value)
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
+
+
+def _given_by_the_recipe(config: RunConfig) -> set[str]:
+    """On digits `spnet train` starts from a recipe, whose settings must be named even where they are the default."""
+    from spnet.recipes import recipe
+
+    return set(recipe("digits").settings) if config.data == "digits" else set()

@@ -1,0 +1,74 @@
+"""Runs that differ in nothing but their seed belong together; every group gets a name that tells it from the others."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from spnet.report.numbers import mean_and_deviation
+from spnet.report.run import Run, Series
+
+NAMED = 3
+"""A name spells out at most this many settings that differ; beyond that it shows the hash."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """style: number of its colour, dashes and shape, the same in every chart."""
+
+    name: str
+    runs: list[Run]
+    style: int
+
+    def summary(self, value: Callable[[Run], float | None]) -> tuple[float, float | None] | None:
+        """Mean and standard deviation (None for one run) of a figure over the runs that have it."""
+        known = [v for v in map(value, self.runs) if v is not None]
+        return mean_and_deviation(known) if known else None
+
+    def curve(self, series: Callable[[Run], Series]) -> tuple[Series, tuple[Series, Series] | None]:
+        """Mean over the runs at each epoch, and one standard deviation around it where two runs got that far."""
+        columns = [dict(zip(run.epochs, series(run), strict=True)) for run in self.runs]
+        middle: Series = []
+        lower: Series = []
+        upper: Series = []
+        for epoch in range(1, last_epoch(self.runs) + 1):
+            known = [v for column in columns if (v := column.get(epoch)) is not None]
+            mean, deviation = mean_and_deviation(known) if known else (None, None)
+            middle.append(mean)
+            lower.append(None if mean is None or deviation is None else mean - deviation)
+            upper.append(None if mean is None or deviation is None else mean + deviation)
+        return middle, ((lower, upper) if any(v is not None for v in lower) else None)
+
+
+def last_epoch(runs: Sequence[Run]) -> int:
+    return int(max((epoch for run in runs for epoch in run.epochs), default=0))
+
+
+def group(runs: Sequence[Run]) -> list[Group]:
+    """Groups in order of their first run."""
+    together: dict[str, list[Run]] = {}
+    for run in runs:
+        together.setdefault(run.config.with_settings(seed=0).hash, []).append(run)
+    members = list(together.values())
+    return [Group(name, found, style) for style, (name, found) in enumerate(zip(_names(members), members, strict=True))]
+
+
+def _names(members: Sequence[list[Run]]) -> list[str]:
+    """The label; the backbone and data where they vary at all; settings that vary among the groups of one label."""
+    first = [found[0] for found in members]
+    described = [_fields(run) for run in first]
+    names = []
+    for run, own in zip(first, described, strict=True):
+        rivals = [fields for other, fields in zip(first, described, strict=True) if other.label == run.label]
+        parts = [run.label]
+        parts += [str(own[key]) for key in ("backbone", "data") if len({str(fields[key]) for fields in described}) > 1]
+        varying = [k for k in own if k not in ("backbone", "data", "seed") and len({str(f.get(k)) for f in rivals}) > 1]
+        if len(varying) <= NAMED:
+            parts += [f"{key} {own[key]}" for key in varying]
+        else:
+            parts.append(run.config.hash[:6])
+        names.append(" ".join(parts))
+    return names
+
+
+def _fields(run: Run) -> dict[str, Any]:
+    return {"backbone": run.config.backbone, "data": run.config.data, **run.config.to_json()["settings"]}

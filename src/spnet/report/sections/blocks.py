@@ -1,0 +1,76 @@
+"""Which blocks run: the execution rate of every block over the epochs, and in words where routing has collapsed."""
+
+from itertools import accumulate
+
+from spnet.report.charts import heat_map
+from spnet.report.charts.scale import whole_ticks
+from spnet.report.layout import figure, note, section, warning
+from spnet.report.markup import Markup
+from spnet.report.run import Run
+
+
+def execution_rates(run: Run, columns: int) -> Markup | None:
+    """columns: with more epochs than this a column is the mean of several."""
+    by_epoch = run.block_rates
+    blocks = max(map(len, by_epoch), default=0)
+    if not blocks:
+        return None
+    title = "Execution rate of every block"
+    if not run.routed:
+        return section(title, note("A static network: every block runs for every image."))
+    every = -(-len(by_epoch) // columns)
+    groups = [by_epoch[start : start + every] for start in range(0, len(by_epoch), every)]
+    grid = [[_mean([rates[block] for rates in group]) for group in groups] for block in range(blocks)]
+    epochs = run.epochs
+    spans = [(int(epochs[i * every]), int(epochs[min(len(epochs), (i + 1) * every) - 1])) for i in range(len(groups))]
+    names = [f"epoch {a}" if a == b else f"epochs {a}-{b}" for a, b in spans]
+    ends = list(accumulate(run.stage_lengths(blocks)))[:-1]
+    first, last = spans[0][0], spans[-1][1]
+    shown = whole_ticks(first, last) if last > first else [first]
+    ticks = {(tick - first) // every: str(tick) for tick in shown}
+    drawn = heat_map(
+        grid,
+        [f"block {block + 1}" for block in range(blocks)],
+        names,
+        x_title="epoch",
+        y_title="share of images a block ran for",
+        x_ticks=sorted(ticks.items()),
+        row_breaks=ends,
+    )
+    words = "Watched images, test rule. The horizontal lines part the stages. Blocks are counted from 1."
+    if every > 1:
+        words += f" A column is the mean of {every} epochs."
+    return section(title, figure("Share of images for which each block ran", drawn, words))
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    return sum(known) / len(known) if known else None
+
+
+def collapse(run: Run) -> Markup | None:
+    """Blocks about which nothing is decided any more, after the last epoch."""
+    at_end = run.at_end
+    if not run.routed or "always_run" not in at_end:
+        return None
+    blocks = max(map(len, run.block_rates), default=0)
+    stuck = sentences(at_end.get("always_run") or [], at_end.get("always_skipped") or [], blocks)
+    return section("Collapse", *stuck)
+
+
+def sentences(always_run: list[int], always_skipped: list[int], blocks: int) -> list[Markup]:
+    """always_run, always_skipped: indices counted from 0."""
+    when = "after the last epoch, before any calibration"
+    if not always_run and not always_skipped:
+        words = "No block has collapsed: each router runs its block for some watched images and not for others"
+        return [note(f"{words} ({when}).")]
+    parts = []
+    for stuck, whom in ((always_run, "for every watched image"), (always_skipped, "for no watched image")):
+        if stuck:
+            listed = ", ".join(str(block + 1) for block in stuck)
+            noun = "block" if len(stuck) == 1 else "blocks"
+            many = f"{len(stuck)} of {blocks} blocks" if blocks else f"{len(stuck)} {noun}"
+            parts.append(warning(f"{many} ran {whom} ({when}): {noun} {listed}. Nothing is decided there."))
+    if blocks and len(always_run) + len(always_skipped) >= blocks:
+        parts.append(warning("All blocks have collapsed: every image takes the same path, as in a smaller network."))
+    return parts

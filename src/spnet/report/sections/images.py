@@ -1,0 +1,82 @@
+"""What single test images cost: all as a histogram, the cheapest and the dearest as pictures; rates by class."""
+
+from itertools import accumulate
+
+from spnet.report.charts import heat_map, histogram
+from spnet.report.layout import figure, note, section
+from spnet.report.markup import Markup, element
+from spnet.report.numbers import percent_of
+from spnet.report.pictures import picture
+from spnet.report.tested import Tested
+
+SHOWN = 8
+
+
+def image_costs(tested: Tested) -> Markup:
+    shares = tested.shares
+    title = "What each test image costs"
+    doubt = note(tested.note) if tested.note else None
+    if max(shares) - min(shares) < 1e-9:
+        words = (
+            f"Every one of the {len(shares)} test images costs the same: {percent_of(shares[0])} of the static network."
+        )
+        return section(title, note(words), doubt)
+    drawn = histogram(
+        [100 * s for s in shares], x_title="cost, % of the static network", y_title="test images", unit=" %"
+    )
+    order = sorted(range(len(shares)), key=lambda i: shares[i])
+    shown = min(SHOWN, len(order) // 2)
+    every = figure(
+        "Cost per test image", drawn, f"All {len(shares)} test images, by the test rule, stage heads counted."
+    )
+    legend = (
+        "A path is the option taken in each block (0 = skipped), stages apart. Equal costs: in the order of the set."
+    )
+    return section(
+        title,
+        every,
+        _gallery(f"The {shown} cheapest", order[:shown], tested),
+        _gallery(f"The {shown} dearest", order[: -shown - 1 : -1], tested, legend),
+        doubt,
+    )
+
+
+def _gallery(title: str, chosen: list[int], tested: Tested, words: str = "") -> Markup:
+    cards = []
+    for i in chosen:
+        name, said = tested.classes[tested.labels[i]], tested.classes[tested.predicted[i]]
+        right = tested.labels[i] == tested.predicted[i]
+        verdict = "✓ recognised" if right else f"✗ taken for {said}"
+        cards.append(
+            element(
+                "li",
+                picture(tested.images[i], f"test image {i}, {name}"),
+                element("b", name),
+                element("span", verdict, class_=None if right else "wrong"),
+                element("span", f"cost {percent_of(tested.shares[i], 0)}"),
+                element("code", tested.path(i)),
+            )
+        )
+    below = element("p", words, class_="words") if words else None
+    return element("figure", element("figcaption", title), element("ul", *cards, class_="gallery"), below)
+
+
+def class_rates(tested: Tested) -> Markup | None:
+    """Which blocks the images of each class run."""
+    if not any(tested.gated):
+        return None
+    rates = tested.class_rates()
+    blocks = len(tested.options)
+    drawn = heat_map(
+        rates,
+        tested.classes,
+        [str(block + 1) for block in range(blocks)],
+        x_title="block",
+        y_title="class",
+        column_breaks=list(accumulate(tested.stage_lengths))[:-1],
+        written=True,
+    )
+    words = (
+        "Share of the class's test images for which each block ran, in %, by the test rule. Vertical lines part stages."
+    )
+    return section("Execution rate by class and block", figure("Which blocks each class runs", drawn, words))

@@ -1,0 +1,60 @@
+"""What training minimised: every weighted term and its share of the gradient; and how each stage classifies."""
+
+from spnet.report.charts import Line, line_chart
+from spnet.report.layout import figure, note, section
+from spnet.report.markup import Markup
+from spnet.report.numbers import finite, fixed
+from spnet.report.run import Run
+from spnet.report.sections.progress import one_decimal, phases
+
+
+def losses(run: Run, hovers: int) -> Markup | None:
+    figures = []
+    terms = run.names_in("losses")
+    if terms:
+        lines = [Line(name, run.series(f"losses/{name}"), style) for style, name in enumerate(terms)]
+        drawn = line_chart(run.epochs, lines, y_title="weighted loss", log=True, marks=phases(run), hovers=hovers)
+        figures.append(
+            figure("Losses", drawn, "Each term with its weight, mean over the epoch; their sum is minimised.")
+        )
+    shares = run.names_in("gradient_share")
+    if shares:
+        styles = {name: style for style, name in enumerate(dict.fromkeys([*terms, *shares]))}
+        lines = [Line(name, run.series(f"gradient_share/{name}", 100), styles[name]) for name in shares]
+        drawn = line_chart(
+            run.epochs,
+            lines,
+            y_title="share of the gradient, %",
+            show=one_decimal,
+            bounds=(0.0, None),
+            marks=phases(run),
+            hovers=hovers,
+        )
+        words = "Norm of each weighted term's gradient over the sum of the norms, in the last step of the epoch."
+        figures.append(figure("Gradient shares", drawn, words))
+    return section("Losses and their gradients", *figures) if figures else None
+
+
+def stage_accuracy(run: Run, hovers: int) -> Markup | None:
+    lists = [row.get("stage_accuracy") or [] for row in run.rows]
+    tested = run.final.get("stage_accuracy") or []
+    stages = max([*map(len, lists), len(tested)], default=0)
+    if not stages:
+        return None
+    title = "Accuracy by stage"
+    if stages == 1:
+        return section(
+            title, note("This network has one classifier, after the last stage: its accuracy is the one above.")
+        )
+    lines = [
+        Line(f"stage {s + 1}", [finite(found[s]) if s < len(found) else None for found in lists], s)
+        for s in range(stages)
+    ]
+    words = "The classifier after each stage, on the watched images by the test rule."
+    if tested:
+        figures = ", ".join(f"stage {s + 1} {fixed(value)} %" for s, value in enumerate(tested))
+        words += f" On the test set, at the end: {figures} (n = {fixed(run.final.get('n'), 0)})."
+    if not run.rows:
+        return section(title, note(words))
+    drawn = line_chart(run.epochs, lines, y_title="accuracy, %", show=one_decimal, marks=phases(run), hovers=hovers)
+    return section(title, figure(title, drawn, words))

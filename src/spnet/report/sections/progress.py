@@ -1,0 +1,66 @@
+"""Accuracy and cost over the epochs, the phases marked."""
+
+from spnet.report.charts import Line, Mark, line_chart
+from spnet.report.layout import figure, section
+from spnet.report.markup import Markup
+from spnet.report.numbers import finite
+from spnet.report.run import Run, Series
+
+WATCHED = {
+    "validation_accuracy": "validation: images held out of training, by the test rule",
+    "probe_accuracy": "probe: 512 of the training images, by the test rule. Nothing was held out, so this is no "
+    "test of generalisation",
+}
+
+
+def progress(run: Run, hovers: int) -> Markup | None:
+    if not run.rows:
+        return None
+    return section("Accuracy and cost over the epochs", accuracy(run, hovers), cost(run, hovers))
+
+
+def phases(run: Run) -> list[Mark]:
+    """Where each phase begins; nothing for a single phase."""
+    marks: list[Mark] = []
+    for epoch, row in zip(run.epochs, run.rows, strict=True):
+        name = str(row.get("phase", ""))
+        if not marks or marks[-1].name != name:
+            marks.append(Mark(epoch, name))
+    return marks if len(marks) > 1 else []
+
+
+def accuracy(run: Run, hovers: int) -> Markup:
+    watched = run.watched_name
+    lines = [
+        Line(watched.removesuffix("_accuracy"), run.series(watched), 0),
+        Line("training", run.series("train_accuracy"), 1),
+    ]
+    words = f"{WATCHED[watched]}; training: mean over the epoch's batches, augmented, with the noise of training."
+    drawn = line_chart(run.epochs, lines, y_title="accuracy, %", show=one_decimal, marks=phases(run), hovers=hovers)
+    return figure("Accuracy", drawn, words[0].upper() + words[1:])
+
+
+def cost(run: Run, hovers: int) -> Markup:
+    lines = [Line("test rule", run.series("cost_ratio", 100), 0), Line("in training", training_cost(run), 1)]
+    budget = run.config.training.budget
+    drawn = line_chart(
+        run.epochs,
+        [line for line in lines if any(v is not None for v in line.values)],
+        y_title="cost, % of the static network's MACs",
+        show=one_decimal,
+        marks=phases(run),
+        level=(100 * budget, f"budget {100 * budget:g} %") if budget else None,
+        hovers=hovers,
+    )
+    words = "Test rule: arg-max decisions on the watched images, stage heads counted. In training: drawn with noise."
+    return figure("Cost", drawn, words + (" The budget is met after the last epoch, by calibration." if budget else ""))
+
+
+def training_cost(run: Run) -> Series:
+    """Mean MACs while training as a percentage of static."""
+    static = next((v for row in run.rows if (v := finite(row.get("macs_static")))), None)
+    return run.series("train_macs_mean", 100 / static) if static else [None] * len(run.rows)
+
+
+def one_decimal(value: float) -> str:
+    return f"{value:.1f}"

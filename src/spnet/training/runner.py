@@ -1,0 +1,162 @@
+"""Lists of runs: each named by its config's hash, none ever trained twice, all of them safe to kill.
+
+    results/<hash>.json   the record of a finished run; small, committed, shared by every table
+    work/<hash>/          the run folder while it trains; a killed one is resumed from its last epoch
+
+A worker is a process of its own (`python -m spnet.training.worker`), so that a crash costs one run. `Launcher` is the door for a
+cluster engine: anything that can start "train this config into that folder" and tell when it ended.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from spnet.errors import UserError
+from spnet.files import read_json, write_json
+from spnet.training.config import RunConfig
+
+
+class Job(Protocol):
+    """A training under way."""
+
+    def poll(self) -> int | None:
+        """Exit code, or None while it runs."""
+        ...
+
+    def stop(self) -> None: ...
+
+
+class Launcher(Protocol):
+    def __call__(self, config: RunConfig, folder: Path, threads: int) -> Job: ...
+
+
+@dataclass
+class Board:
+    """How far a list is, for the live table."""
+
+    planned: list[RunConfig]
+    finished: list[str] = field(default_factory=list)
+    running: dict[str, float] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    seconds: list[float] = field(default_factory=list)
+    workers: int = 1
+
+    @property
+    def left(self) -> int:
+        return len(self.planned) - len(self.finished) - len(self.failed)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """From the mean time of the runs finished in this call; None before the first."""
+        return self.left * sum(self.seconds) / len(self.seconds) / self.workers if self.seconds else None
+
+
+def unique(runs: Sequence[RunConfig]) -> list[RunConfig]:
+    """The same runs, each hash once, in order."""
+    return list({run.hash: run for run in runs}.values())
+
+
+def finished(run: RunConfig, results: Path) -> bool:
+    return (results / f"{run.hash}.json").is_file()
+
+
+def record(run: RunConfig, results: Path) -> dict[str, Any]:
+    """The committed record of a finished run."""
+    return read_json(results / f"{run.hash}.json")
+
+
+def run_all(
+    runs: Sequence[RunConfig],
+    *,
+    results: Path,
+    work: Path,
+    workers: int = 1,
+    launch: Launcher | None = None,
+    show: Callable[[Board], None] = lambda board: None,
+    pause: float = 0.5,
+) -> Board:
+    """Train whatever of `runs` has no record yet; return the board, failures included.
+
+    Interrupted (Ctrl-C, kill -9, power), the next call goes on where this one was.
+    """
+    if workers < 1:
+        raise UserError(f"--workers must be at least 1, not {workers}.")
+    launch = launch or start_process
+    planned = unique(runs)
+    board = Board(planned, [run.hash for run in planned if finished(run, results)], workers=workers)
+    waiting = [run for run in planned if not finished(run, results)]
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    jobs: dict[str, tuple[RunConfig, Job]] = {}
+    try:
+        while waiting or jobs:
+            while waiting and len(jobs) < workers:
+                run = waiting.pop(0)
+                jobs[run.hash] = (run, launch(run, work / run.hash, threads))
+                board.running[run.hash] = time.monotonic()
+            for name, (run, job) in list(jobs.items()):
+                code = job.poll()
+                if code is None:
+                    continue
+                del jobs[name]
+                took = time.monotonic() - board.running.pop(name)
+                if code == 0 and (work / name / "result.json").is_file():
+                    write_json(results / f"{name}.json", with_curves(work / name))
+                    board.finished.append(name)
+                    board.seconds.append(took)
+                else:
+                    board.failed[name] = f"{run.label} seed {run.training.seed}: exit code {code}, see {work / name}.log"
+            show(board)
+            if jobs:
+                time.sleep(pause)
+    finally:
+        for _, job in jobs.values():
+            job.stop()
+    return board
+
+
+CURVES = ("evolution_kl", "flips", "path_agreement", "cost_ratio", "validation_accuracy", "probe_accuracy", "train_accuracy")
+
+
+def with_curves(folder: Path) -> dict[str, Any]:
+    """A run's record: its result and the figures of each epoch, rounded."""
+    from spnet.training.checkpoint import read_metrics
+
+    rows = read_metrics(folder)
+    present = [name for name in CURVES if any(name in row for row in rows)]
+    curves = {name: [_rounded(row.get(name)) for row in rows] for name in present}
+    return {**read_json(folder / "result.json"), "curves": {"phase": [row["phase"] for row in rows], **curves}}
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 5)
+
+
+def start_process(config: RunConfig, folder: Path, threads: int) -> Job:
+    """The local launcher: one Python process a run; it dies with this one, so nothing trains twice at a time."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    command = [sys.executable, "-m", "spnet.training.worker", str(folder), str(os.getpid())]
+    with open(f"{folder}.log", "ab") as log:
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment)
+    assert process.stdin is not None
+    process.stdin.write(json.dumps(config.to_json()).encode())
+    process.stdin.close()
+    return _Process(process)
+
+
+@dataclass
+class _Process:
+    process: subprocess.Popen[bytes]
+
+    def poll(self) -> int | None:
+        return self.process.poll()
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait()

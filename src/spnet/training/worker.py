@@ -1,0 +1,45 @@
+"""One run of a list, in a process of its own: `python -m spnet.training.worker FOLDER PARENT < config.json`.
+
+Starts the run, or resumes it if FOLDER holds part of it. Ends when its parent does, so that a runner killed and started again
+never meets its own orphans.
+"""
+
+import json
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+from spnet.errors import DivergedError, UserError
+
+
+def main() -> int:
+    folder, parent = Path(sys.argv[1]), int(sys.argv[2])
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    from spnet import data
+    from spnet.training.config import RunConfig
+    from spnet.training.fit import fit
+
+    config = RunConfig.from_json(json.load(sys.stdin))
+    if (folder / "result.json").is_file():
+        return 0
+    try:
+        begun = (folder / "state" / "resume.pt").is_file()
+        if not begun:
+            (folder / "config.json").unlink(missing_ok=True)  # killed before its first epoch ended
+        fit(config, data.load(config.data), folder, resume=begun)
+    except (UserError, DivergedError) as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 2 if isinstance(error, UserError) else 1
+    return 0
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.2)
+    os._exit(3)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
