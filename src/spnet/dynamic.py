@@ -70,6 +70,7 @@ class DynamicNetwork(nn.Module):
         for i, block in enumerate(self.blocks):
             table[i, : len(block.macs)] = torch.tensor(block.macs)
         self.register_buffer("_mac_table", table, persistent=False)
+        self.register_buffer("_router_macs", torch.tensor(router.macs if router is not None else ()), persistent=False)
         shares = [(table[i, :k] - table[i, 0]) / (table[i, k - 1] - table[i, 0]) for i, k in enumerate(self.options)]
         for i, share in enumerate(shares):
             self.register_buffer(f"_cost_share_{i}", share, persistent=False)
@@ -97,6 +98,8 @@ class DynamicNetwork(nn.Module):
             raise UserError(f"this network takes images of (B, {expected}), not {tuple(images.shape)}: resize or convert them.")
         if images.dtype == torch.uint8:
             return (images.to(self.mean.dtype) / 255 - self.mean) / self.std
+        if not images.is_floating_point():
+            raise UserError(f"images are uint8 (0 to 255) or normalised floats, not {images.dtype}: convert them.")
         return images
 
     def forward(
@@ -182,9 +185,9 @@ class DynamicNetwork(nn.Module):
             exit_stage=exit_stage,
         )
 
-    def forward_path(self, images: Tensor, decisions: Tensor, **options: Any) -> Trace:
-        """Run given decisions (B, N) or (N,), options 0 ... K_i - 1; routers still score. Other arguments as in `forward`."""
-        return self(images, sampler=Forced(self.checked_path(images, decisions)), **options)
+    def forward_path(self, images: Tensor, decisions: Tensor, *, executor: Executor = masked, heads: bool = True) -> Trace:
+        """Run given decisions (B, N) or (N,), options 0 ... K_i - 1, to the end; routers still score. The rest as in `forward`."""
+        return self(images, sampler=Forced(self.checked_path(images, decisions)), executor=executor, heads=heads)
 
     def checked_path(self, images: Tensor, decisions: Tensor) -> Tensor:
         """Return decisions as (B, N) on the images' device, or raise `UserError` when they name no path of this network."""
@@ -209,7 +212,7 @@ class DynamicNetwork(nn.Module):
         macs = table.expand(len(decisions), -1, -1).gather(2, decisions.clamp(min=0).unsqueeze(2)).squeeze(2)
         total = (macs * reached).sum(1) + self.backbone.stem_macs
         if routed and self.router is not None:
-            router_macs = torch.tensor(self.router.macs, device=total.device)
+            router_macs: Tensor = self._router_macs  # type: ignore[assignment]
             total = total + self.router.start_macs + (router_macs * reached).sum(1)
         stages = len(self.backbone.stages.lengths)
         total = total + self.backbone.head_macs * (exit_stage == stages - 1)

@@ -38,6 +38,8 @@ class Engine:
             torch.set_num_threads(threads)
         if budget is not None and not 0 < budget <= 1.5:
             raise UserError(f"budget is a share of the static cost, such as 0.6; not {budget}.")
+        if exit_confidence is not None and not 0 <= exit_confidence <= 1:
+            raise UserError(f"exit_confidence is a probability, such as 0.9; not {exit_confidence}.")
         if exit_confidence is not None and model.stage_heads is None:
             raise UserError("early exit needs stage heads: train with --with spnet, or drop exit_confidence.")
         self.model = model.eval()

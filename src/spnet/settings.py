@@ -52,6 +52,8 @@ def convert(name: str, hint: Any, value: Any) -> Any:
             value = [part for part in value.split(",") if part]
         if isinstance(value, (int, float)):
             value = [value]
+        if not isinstance(value, (list, tuple)):
+            raise UserError(f"setting '{name}' wants numbers separated by commas, not {value!r}.")
         return tuple(convert(name, get_args(hint)[0], part) for part in value)
     try:
         if hint is bool:

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from spnet.losses import feature_evolution, within_stage_readings, zero_step_share
-from spnet.losses.feature_evolution import RELATIVE_ZERO
 
 PROPERTY = settings(max_examples=30, deadline=None, database=None, derandomize=True)
 
@@ -62,10 +61,10 @@ def test_the_gradient_of_short_steps_is_bounded(length):
     readings = [x.requires_grad_() for x in (p, p + torch.tensor([[0.0, length]]), p + torch.tensor([[1.0, 0.0]]))]
     p, q, r = readings
     loss = feature_evolution([(p, q, r)])
-    bound = 2 / (RELATIVE_ZERO * 5)
+    bound = 2 / (1e-4 * 5)  # one over the shortest step that counts, at features of length 5
     for gradient in torch.autograd.grad(loss, readings):
         assert gradient.isfinite().all() and gradient.norm() <= bound
-    if length < RELATIVE_ZERO * 5:
+    if length < 1e-4 * 5:
         assert loss.item() == 0
 
 
@@ -111,7 +110,7 @@ def test_invariant_to_positive_scaling_of_either_step(seed, first, second):
 
 
 @PROPERTY
-@given(st.integers(0, 2**31), st.floats(1e-6, 1e6))
+@given(st.integers(0, 2**31), st.floats(1e-12, 1e12))
 def test_invariant_to_the_unit_of_the_features_and_to_the_order_of_samples_and_channels(seed, unit):
     g = torch.Generator().manual_seed(seed)
     p, q, r = torch.randn(3, 5, 4, generator=g)
@@ -145,11 +144,10 @@ def test_gradient_is_the_derivative():
 
 
 def test_stage_form_compares_adjoining_steps():
-    corner = [torch.tensor([x]) for x in ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (1.0, 3.0))]
-    assert feature_evolution(corner, form="stage").item() == pytest.approx(1.0, abs=1e-6)  # 1 at the corner, 0 after
-    # d = (1, 3), (0, 3), (0, 2): three unordered pairs
-    cosine = 3 / math.sqrt(10)
-    expected = (1 - cosine) + (1 - cosine) + 0
+    corner = [torch.tensor([x]) for x in ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (1.0, -1.0))]
+    assert feature_evolution(corner, form="stage").item() == pytest.approx(3.0, abs=1e-6)  # 1 at the corner, 2 for the way back
+    # d = (1, -1), (0, -1), (0, -2): three unordered pairs
+    expected = 2 * (1 - 1 / math.sqrt(2)) + 0
     assert feature_evolution(corner, form="stage", pairs="all").item() == pytest.approx(expected, abs=1e-6)
 
 

@@ -22,6 +22,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from spnet.engine import Engine
     from spnet.errors import UserError
     from spnet.runs import load, run_folder
+    from spnet.training.calibrate import spread
     from spnet.training.checkpoint import read_config
     from spnet.training.evaluate import evaluate
     from spnet.training.finish import CALIBRATION_IMAGES, made_with
@@ -35,7 +36,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         found = f"{(dataset.in_channels, *dataset.image_size)} with {dataset.num_classes} classes"
         raise UserError(f"--data gives images of {found}; this network takes {net.input_shape} with {net.num_classes}.")
     if args.budget is not None:
-        engine.calibrate(dataset.train.images[:CALIBRATION_IMAGES])
+        engine.calibrate(spread(dataset.train, CALIBRATION_IMAGES).images)
     plain = args.executor == "masked" and args.exit_confidence is None
     batch = 1 if args.executor == "branching" else 256
     figures = evaluate(net, dataset.test, forward=None if plain else engine, batch_size=batch)

@@ -24,7 +24,7 @@ from spnet.settings import setting
 class RateConfig(MethodConfig):
     """The rate and cost losses, which every supervised method offers so that all can be brought to one budget."""
 
-    target: float = setting(0.8, "execution rate every block is pulled to")
+    target: float = setting(0.8, "execution rate every block is pulled to; 1: no routers, every block always runs")
     targets: tuple[float, ...] = setting((), "one target per block instead; 1: no router there, the block always runs")
     rate: float = setting(2.0, "weight of the target-rate loss")
     rate_one_sided: bool = setting(False, "penalise only rates above the target")
@@ -40,13 +40,13 @@ class RateConfig(MethodConfig):
         choose("cost_form", self.cost_form, ("sample", "batch"))
 
     def gated(self, backbone: Backbone) -> list[bool]:
-        """Which blocks get a router: all but those whose own target is 1."""
+        """Which blocks get a router: all but those whose target is 1."""
         blocks = len(backbone.blocks)
         if self.targets and len(self.targets) != blocks:
             raise UserError(
                 f"'targets' needs one value a block: {blocks} for {backbone.name}, not {len(self.targets)}."
             )
-        return [target < 1 for target in self.targets] or [True] * blocks
+        return [target < 1 for target in self.targets or (self.target,) * blocks]
 
 
 @dataclass(frozen=True)

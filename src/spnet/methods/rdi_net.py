@@ -67,7 +67,7 @@ class RDINetConfig(RateConfig):
     relation_temperature: float = setting(1.0, "temperature of the contrastive form")
     relation_queue: int = setting(4096, "past paths the contrastive form contrasts with (65536 in the released code)")
     uniform_share: float = setting(0.3, "share of the epochs spent on uniformly drawn paths, before the routers train")
-    finetune_share: float = setting(0.1, "share of the epochs spent last with frozen routers and arg-max decisions")
+    finetune_share: float = setting(0.2, "share of the epochs spent last with frozen routers and arg-max decisions")
     freeze_backbone: bool = setting(False, "train only the routers between warm-up and finetuning")
 
     def __post_init__(self) -> None:

@@ -60,6 +60,14 @@ class SPNetConfig:
         choose("logits_target", self.logits_target, ("same-stage", "last"))
         choose("evolution_form", self.evolution_form, ("within-stage", "stage", "kl"))
         choose("evolution_pairs", self.evolution_pairs, ("adjoining", "all"))
+        if self.evolution_pairs == "all" and self.evolution_form != "stage":
+            raise UserError("evolution_pairs 'all' compares the steps of evolution_form 'stage': set both.")
+        if self.logits_form == "mse" and self.logits_temperature != 1:
+            raise UserError("logits_temperature has no effect on logits_form 'mse': set logits_form 'kl'.")
+        if self.logits_temperature <= 0:
+            raise UserError(f"logits_temperature must be positive, not {self.logits_temperature}.")
+        if min(self.classification, *self.weights, *self.stage_weights) < 0:
+            raise UserError("the weights of losses and stages must not be negative.")
         if not 0 <= self.auxiliary_momentum <= 1:
             raise UserError(f"auxiliary_momentum lies between 0 and 1, not {self.auxiliary_momentum}.")
 
@@ -91,6 +99,9 @@ class SPNet(Method):
         return self.inner.build_router(backbone)
 
     def build_heads(self, backbone: Backbone) -> StageHeads:
+        weights, stages = self.config.stage_weights, len(backbone.stage_widths)
+        if weights and len(weights) != stages:
+            raise UserError(f"'stage_weights' needs one weight per stage: {stages} for {backbone.name}, not {len(weights)}.")
         return StageHeads(backbone.stage_widths, backbone.num_classes, aligned=self.config.evolution_form != "within-stage")
 
     def attach(self, net: DynamicNetwork) -> None:
@@ -131,14 +142,13 @@ class SPNet(Method):
         c, trace = self.config, losses.trace
         path_weight, logits_weight, evolution_weight = c.weights
         weights = c.stage_weights or default_stage_weights(len(trace.stage_logits))
-        if len(weights) != len(trace.stage_logits):
-            raise UserError(f"stage_weights needs one weight per stage: {len(trace.stage_logits)}, not {len(weights)}.")
         terms: dict[str, tuple[float, Tensor]] = {}
         if "classification" in losses.terms:
             terms["classification"] = (c.classification, stage_classification(trace.stage_logits, batch.labels, weights))
         readings = evolution_readings(net, trace, c.evolution_form)
-        terms["evolution"] = (evolution_weight, feature_evolution(readings, form=c.evolution_form, pairs=c.evolution_pairs))
-        losses.watched["zero_steps"] = zero_step_share(readings, form=c.evolution_form)
+        evolution = feature_evolution(readings, form=c.evolution_form, pairs=c.evolution_pairs, reduce=step.reduce)
+        terms["evolution"] = (evolution_weight, evolution)
+        losses.watched["zero_steps"] = zero_step_share(readings, form=c.evolution_form, pairs=c.evolution_pairs)
         if path_weight or logits_weight:
             guide = self._guide(net, batch, step)
             if trace.router_logits:

@@ -10,7 +10,7 @@ def spnet() -> RunConfig:
         backbone="resnet20",
         data="digits",
         settings={
-            "epochs": 30,
+            "epochs": 20,
             "batch_size": 64,
             "lr": 0.1,
             "static_share": 0.3,

@@ -19,6 +19,11 @@ class Group:
     runs: list[Run]
     style: int
 
+    @property
+    def static(self) -> bool:
+        """A rung of the static ladder: every block runs."""
+        return self.runs[0].config.method == "static"
+
     def summary(self, value: Callable[[Run], float | None]) -> tuple[float, float | None] | None:
         """Mean and standard deviation (None for one run) of a figure over the runs that have it."""
         known = [v for v in map(value, self.runs) if v is not None]

@@ -9,7 +9,7 @@ from spnet.report.numbers import DASH
 
 def section(title: str, *parts: Child) -> Markup:
     """A titled section. Figures given one after the other stand side by side where the page is wide enough."""
-    return element("section", element("h3", title), element("div", *parts, class_="row"))
+    return element("section", element("h2", title), element("div", *parts, class_="row"))
 
 
 def figure(title: str, drawing: Child, words: Child = None) -> Markup:
@@ -41,12 +41,12 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[Cell]], *, sortable: boo
     body = [element("tr", *(_cell(cell, place == 0) for place, cell in enumerate(row))) for row in rows]
     grid = element(
         "table",
-        element("caption", caption) if caption else None,
         element("thead", element("tr", *cells)),
         element("tbody", *body),
         class_="sortable" if sortable else None,
     )
-    return element("div", grid, class_="scroll")
+    words = element("p", caption, class_="words") if caption else None  # outside: it must not scroll with the table
+    return element("div", words, element("div", grid, class_="scroll"))
 
 
 def _cell(cell: Cell, first: bool) -> Markup:

@@ -18,9 +18,10 @@ from spnet.report.sections.configuration import configuration
 from spnet.report.sections.header import headline
 from spnet.report.sections.images import class_rates, image_costs
 from spnet.report.sections.losses import losses, stage_accuracy
-from spnet.report.sections.overlay import curves, trade_off
-from spnet.report.sections.progress import progress
+from spnet.report.sections.overlay import curves, legend
+from spnet.report.sections.progress import accuracy, cost
 from spnet.report.sections.stability import stability
+from spnet.report.sections.tradeoff import trade_off
 from spnet.report.tested import LoadData, load_if_here, run_test_images
 
 
@@ -84,9 +85,12 @@ def several(runs: Sequence[Run], load_data: LoadData) -> Markup:
         figures = f"{fixed(final.get('accuracy'))} % at {percent_of(final.get('cost_ratio'))} of static"
         told = f"seed {run.config.training.seed}: {figures if final else 'no test figures'}"
         summary = join(names[id(run)], " ", element("span", told, class_="under"))
-        inside = [element("h2", run.label), under(run), *contents(run, load_data, AMONG_MANY)]
+        inside = [under(run), *contents(run, load_data, AMONG_MANY)]
         own.append(folded(summary, *inside, id=anchors[id(run)]))
-    together = element("div", trade_off(groups), curves(groups, AMONG_MANY.hovers), class_="together")
+    banded = any(len(found.runs) > 1 for found in groups)
+    words = note("Bands: ± 1 standard deviation over the seeds around their mean.") if banded else None
+    charts = [*trade_off(groups), *curves(groups, AMONG_MANY.hovers), words]
+    together = element("div", rows_of("Side by side", [legend(groups), *charts]), class_="together")
     title = element("h1", f"{len(runs)} runs")
     return element("main", title, comparison(groups, anchors), together, section("Each run"), *own)
 
@@ -97,17 +101,22 @@ def under(run: Run) -> Markup:
 
 def contents(run: Run, load_data: LoadData, detail: Detail) -> list[Markup | None]:
     """Everything about one run, in the order of the page."""
+    hovers = detail.hovers
+    over_epochs = [accuracy(run, hovers), cost(run, hovers), execution_rates(run, detail.columns)] if run.rows else []
     return [
         headline(run),
-        progress(run, detail.hovers),
-        execution_rates(run, detail.columns),
-        stability(run, detail.hovers),
-        losses(run, detail.hovers),
-        stage_accuracy(run, detail.hovers),
+        rows_of("Accuracy, cost and blocks over the epochs", over_epochs),
+        rows_of("Stability", stability(run, hovers)),
+        rows_of("Losses, gradients and stages", [*losses(run, hovers), stage_accuracy(run, hovers)]),
         collapse(run),
         *test_images(run, load_data),
         configuration(run),
     ]
+
+
+def rows_of(title: str, figures: Sequence[Markup | None]) -> Markup | None:
+    """A section, unless it would be empty."""
+    return section(title, *figures) if any(figures) else None
 
 
 def test_images(run: Run, load_data: Callable[..., object]) -> list[Markup | None]:

@@ -72,7 +72,7 @@ class Run:
         return sum(finite(row.get("seconds")) or 0.0 for row in self.rows) if self.rows else None
 
     def evaluation(self, name: str) -> dict[str, Any]:
-        """`last` (as trained), `calibrated`, `reestimated` or `final`; empty if there was none, or its budget was missed."""
+        """`last` (as trained), `calibrated`, `reestimated`, `final`; empty if there is none or it missed its budget."""
         record = self.result.get(name)
         return record if isinstance(record, dict) and "accuracy" in record else {}
 

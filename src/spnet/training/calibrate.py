@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from collections.abc import Iterator
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from spnet.data import Split, ordered_batches
 from spnet.dynamic import DynamicNetwork
@@ -17,6 +17,17 @@ from spnet.errors import UserError
 
 SHIFT_LIMIT = 64.0
 """Router logits differ by a few units; beyond this every block runs, or none."""
+
+
+def spread(split: Split, count: int) -> Split:
+    """`count` images evenly spaced over the split, or all of fewer: a folder's images lie sorted by class."""
+    return split.select(spread_indices(len(split), count))
+
+
+def spread_indices(size: int, count: int) -> Tensor:
+    """`count` of the numbers 0 ... size - 1, evenly spaced and ascending; all of them if there are fewer."""
+    count = min(count, size)
+    return torch.arange(count) * size // max(count, 1)
 
 
 @torch.no_grad()
@@ -65,6 +76,7 @@ def reestimate_batch_norm(net: DynamicNetwork, split: Split, batch_size: int = 2
 
     A cumulative average over the batches, executed and skipped samples alike, as in training.
     """
+    net.eval()
     with _averaging(net.backbone):
         for images, _ in ordered_batches(split, batch_size):
             net(images, heads=False)

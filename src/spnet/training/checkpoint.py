@@ -28,6 +28,8 @@ FORMAT = 1
 """Raised when a run folder of an older version can no longer be read."""
 FACTS = ("classes", "input_shape", "mean", "std")
 """What loading needs besides the run."""
+RESUMED = {"epoch", "rows", "net", "method", "optimizer", "previous_decisions"}
+"""What an exact resume needs."""
 
 
 def write_config(folder: Path, config: RunConfig, facts: dict[str, Any]) -> None:
@@ -112,6 +114,7 @@ def fit_state(net: torch.nn.Module, state: dict[str, Tensor], source: Path) -> N
 
 
 def save_resume(folder: Path, record: dict[str, Any]) -> None:
+    """`record`: one value for each of RESUMED, tensors and plain values only."""
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, **record}, buffer)
     _write_bytes(folder / "state" / "resume.pt", buffer.getvalue())
@@ -135,7 +138,7 @@ def load_resume(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder} cannot be resumed: it has no state/resume.pt.") from error
     except Exception as error:  # a damaged file raises almost anything: pickle, zip, EOF, runtime errors
         raise UserError(f"{path} is damaged and cannot be resumed: restore it or start the run anew.") from error
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
+    if not isinstance(record, dict) or record.get("format") != FORMAT or not RESUMED <= record.keys():
         raise UserError(f"{path} was written by another version of spnet: start the run anew.")
     return record
 

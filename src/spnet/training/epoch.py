@@ -15,6 +15,9 @@ from spnet.training.schedule import learning_rate
 from spnet.training.streams import Streams
 
 
+REMEDY = "The last good state is kept; lower --lr, or set --clip-value 0.5."
+
+
 @dataclass
 class Tally:
     """Sums over the steps of an epoch, kept on the device until it ends."""
@@ -45,10 +48,7 @@ class Tally:
         firsts = {name: int(step) for name, step in self.first_bad_step.items()}
         name, step = min(firsts.items(), key=lambda item: (item[1], item[0] == "loss"))
         if step < self.steps:
-            raise DivergedError(
-                f"'{name.split('/')[-1]}' was not finite at step {step + 1} of this epoch. The last good state is kept; lower --lr, "
-                f"or set --clip-value 0.5."
-            )
+            raise DivergedError(f"'{name.split('/')[-1]}' was not finite at step {step + 1} of this epoch. {REMEDY}")
 
     def means(self) -> dict[str, Any]:
         means = {name: value.item() / self.steps for name, value in self.sums.items()}
@@ -57,6 +57,13 @@ class Tally:
             group, _, key = name.rpartition("/")
             (nested[group] if group else nested)[key] = value
         return nested
+
+
+def check_weights(net: nn.Module) -> None:
+    """Raise `DivergedError` when the epoch's last step, whose loss was still finite, ruined a weight or statistic."""
+    for name, value in net.state_dict().items():
+        if not bool(value.isfinite().all()):
+            raise DivergedError(f"'{name}' is not finite after this epoch's last step. {REMEDY}")
 
 
 def freeze(net: DynamicNetwork, phase: Phase) -> list[nn.Parameter]:

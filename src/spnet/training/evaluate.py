@@ -12,6 +12,7 @@ from torch import Tensor
 
 from spnet.data import Split, ordered_batches
 from spnet.dynamic import DynamicNetwork
+from spnet.losses.numerics import mean
 from spnet.paths.stats import distinct_paths, evolution_kl, execution_rate_per_block
 from spnet.trace import Trace
 
@@ -48,9 +49,12 @@ def collect(forward: Callable[..., Trace], split: Split, batch_size: int = 256, 
         }
         for name, value in row.items():
             columns.setdefault(name, []).append(value)
+        stages = len(trace.stage_features)
+        # With early exit: an earlier head speaks for the images that reached it, features evolve where all stages ran.
+        reached = [trace.exit_stage >= stage for stage in range(len(trace.stage_logits) - 1)] + [slice(None)]
         for store, values in (
-            (stage_correct, [logits.argmax(1) == labels for logits in trace.stage_logits]),
-            (stage_features, list(trace.stage_features)),
+            (stage_correct, [(z.argmax(1) == labels)[who] for z, who in zip(trace.stage_logits, reached, strict=True)]),
+            (stage_features, [feature[trace.exit_stage == stages - 1] for feature in trace.stage_features]),
         ):
             store.extend([] for _ in range(len(values) - len(store)))
             for kept, value in zip(store, values, strict=True):
@@ -84,7 +88,7 @@ def summarise(results: dict[str, Any], static_macs: int) -> dict[str, Any]:
 
 
 def percent(correct: Tensor) -> float:
-    return 100.0 * correct.double().mean().item()
+    return 100.0 * mean(correct.double()).item()
 
 
 @torch.no_grad()
@@ -134,11 +138,11 @@ def fixed_path(net: DynamicNetwork, decisions: Tensor) -> Tensor:
     goal = net.macs_of(decisions, everyone, routed=True, heads=False).double().mean().item()
     path = torch.tensor([0 if gated else k - 1 for gated, k in zip(net.gated, net.options, strict=True)]).to(decisions.device)
     raises = [
-        ((decisions[:, i] >= k).double().mean().item(), -i, k) for i in net.gated_indices for k in range(1, net.options[i])
+        ((decisions[:, i] >= k).double().mean().item(), -i, -k) for i in net.gated_indices for k in range(1, net.options[i])
     ]
-    for _, negative_index, option in sorted(raises, reverse=True):
+    for _, negative_index, negative_option in sorted(raises, reverse=True):  # among equals the first block, the lowest option
         raised = path.clone()
-        raised[-negative_index] = option
+        raised[-negative_index] = -negative_option
         before, after = (net.macs_of(p[None], exits, routed=True, heads=False).item() for p in (path, raised))
         if abs(after - goal) > abs(before - goal):
             break

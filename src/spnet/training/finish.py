@@ -10,7 +10,7 @@ import torch
 from spnet.data import Split
 from spnet.dynamic import DynamicNetwork
 from spnet.errors import UserError
-from spnet.training.calibrate import calibrate, reestimate_batch_norm
+from spnet.training.calibrate import calibrate, reestimate_batch_norm, spread
 from spnet.training.config import RunConfig
 from spnet.training.evaluate import evaluate
 from spnet.version import __version__
@@ -33,7 +33,7 @@ def finish(
     result: dict[str, Any] = {"hash": config.hash, "label": config.label, "config": config.to_json()}
     result["last"] = evaluate(net, test)
     if any(net.gated):
-        part = train.select(range(min(CALIBRATION_IMAGES, len(train))))
+        part = spread(train, CALIBRATION_IMAGES)
         result["budgets"] = [at_budget(net, part, test, budget) for budget in training.more_budgets]
         net.decision_shift.zero_()
         if training.budget:

@@ -18,11 +18,13 @@ from spnet.dynamic import DynamicNetwork
 from spnet.errors import UserError
 from spnet.methods.base import Phase
 from spnet.training import checkpoint
+from spnet.training.calibrate import spread
 from spnet.training.config import RunConfig
 from spnet.training.devices import create_fabric, resolve_precision
-from spnet.training.epoch import train_epoch
+from spnet.training.epoch import check_weights, train_epoch
+from spnet.training.events import Events
 from spnet.training.finish import finish
-from spnet.training.monitor import Monitor
+from spnet.training.monitor import PROBE, Monitor
 from spnet.training.schedule import build_optimizer
 from spnet.training.streams import Streams
 
@@ -54,7 +56,7 @@ class Parts:
         training = config.training
         train = balanced_subset(dataset.train, training.subset) if training.subset else dataset.train
         held_out = training.validation > 0
-        train, watched = validation_part(train, training.validation) if held_out else (train, train.select(range(min(512, len(train)))))
+        train, watched = validation_part(train, training.validation) if held_out else (train, spread(train, PROBE))
         if training.batch_size > len(train):
             raise UserError(f"batch_size {training.batch_size} is larger than the {len(train)} training images: lower it.")
         return cls(train, watched, held_out, dataset.test)
@@ -113,17 +115,31 @@ def fit(
     schedule = _epochs(method.phases(training.epochs))
     rows: list[dict[str, Any]] = []
     first = 0
+    optimizer: torch.optim.Optimizer | None = None
+
+    def keep(epochs_done: int) -> None:
+        record = {
+            "epoch": epochs_done,
+            "rows": rows,
+            "net": net.state_dict(),
+            "method": method.state.state_dict(),
+            "optimizer": optimizer.state_dict() if optimizer is not None else None,
+            "previous_decisions": monitor.previous,
+        }
+        checkpoint.save_resume(out, record)
+
     state: dict[str, Any] | None = None
     if resume:
         state = checkpoint.load_resume(out)
-        first = state["epoch"]
-        rows = checkpoint.read_metrics(out)[:first]
+        first, rows = state["epoch"], state["rows"]
         checkpoint.fit_state(net, state["net"], out / "state" / "resume.pt")
         checkpoint.fit_state(method.state, state["method"], out / "state" / "resume.pt")
         monitor.previous = state["previous_decisions"]
-    else:
-        _claim(out, config, dataset)
-    optimizer: torch.optim.Optimizer | None = None
+    elif fabric.is_global_zero:
+        _refuse_taken(out)
+        keep(0)  # before config.json, which makes the folder a run: whatever is a run can be resumed
+        checkpoint.write_config(out, config, _facts(dataset))
+    events = Events(out, first) if fabric.is_global_zero else None
     longest = 0.0
     for epoch in range(first, len(schedule)):
         phase, epoch_in_phase = schedule[epoch]
@@ -153,23 +169,16 @@ def fit(
         if tally is None:
             return Outcome(net, rows, finished=False)
         tally.check()
+        check_weights(net)
         row = {"epoch": epoch + 1, "phase": phase.name, **tally.means(), **monitor.look(net), "lr": optimizer.param_groups[0]["lr"]}
         longest = max(longest, time.monotonic() - beginning)
         row |= {"seconds": time.monotonic() - beginning, "train_images": tally.images, "precision": precision}
         rows.append(row)
-        if fabric.is_global_zero:
+        if events is not None:
+            events.write(row)
             checkpoint.write_metrics(out, rows)
             checkpoint.save_network(out, net)
-            checkpoint.save_resume(
-                out,
-                {
-                    "epoch": epoch + 1,
-                    "net": net.state_dict(),
-                    "method": method.state.state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                    "previous_decisions": monitor.previous,
-                },
-            )
+            keep(epoch + 1)
         report(row)
         if time_limit is not None and epoch + 1 < len(schedule) and time.monotonic() - started + longest > time_limit:
             return Outcome(net, rows, finished=False)
@@ -185,14 +194,16 @@ def _epochs(phases: list[Phase]) -> list[tuple[Phase, int]]:
     return [(phase, epoch) for phase in phases for epoch in range(phase.epochs)]
 
 
-def _claim(out: Path, config: RunConfig, dataset: Dataset) -> None:
-    """Make `out` this run's folder; refuse to write over another run."""
+def _refuse_taken(out: Path) -> None:
     if (out / "config.json").exists():
         raise UserError(f"{out} holds a run already: continue it with --resume {out}, or choose another --out.")
-    facts = {
+
+
+def _facts(dataset: Dataset) -> dict[str, Any]:
+    """What loading the network needs besides the run."""
+    return {
         "classes": list(dataset.classes),
         "input_shape": [dataset.in_channels, *dataset.image_size],
         "mean": list(dataset.mean),
         "std": list(dataset.std),
     }
-    checkpoint.write_config(out, config, facts)

@@ -7,7 +7,10 @@ from torch import Tensor
 
 from spnet.data import Augmentation, Split, augment
 from spnet.dynamic import DynamicNetwork
+from spnet.errors import DivergedError
 from spnet.paths.stats import always_blocks, flip_share, path_agreement
+from spnet.training.calibrate import spread_indices
+from spnet.training.epoch import REMEDY
 from spnet.training.evaluate import collect, summarise
 
 PROBE = 512
@@ -25,7 +28,8 @@ class Monitor:
         self.split = split
         self.accuracy_name = "validation_accuracy" if held_out else "probe_accuracy"
         self.previous: Tensor | None = None
-        probe = split.images[:PROBE]
+        self.probe = spread_indices(len(split), PROBE).to(split.images.device)
+        probe = split.images[self.probe]
         generator = torch.Generator(device=probe.device).manual_seed(seed)
         self.second_view = augment(probe, augmentation, generator)
 
@@ -34,9 +38,11 @@ class Monitor:
         """Run the watched images by the test rule and compare with the epoch before."""
         net.eval()
         results = collect(net, self.split)
+        if not bool(results["confidence"].isfinite().all()):
+            raise DivergedError(f"the logits of the trained network are not finite. {REMEDY}")
         figures = summarise(results, net.static_macs)
         figures[self.accuracy_name] = figures.pop("accuracy")
-        decisions = results["decisions"][:PROBE]
+        decisions = results["decisions"][self.probe]
         gated = list(net.gated_indices)
         if gated:
             figures["flips"] = float(flip_share(self.previous, decisions)) if self.previous is not None else None

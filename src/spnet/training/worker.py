@@ -25,9 +25,7 @@ def main() -> int:
     if (folder / "result.json").is_file():
         return 0
     try:
-        begun = (folder / "state" / "resume.pt").is_file()
-        if not begun:
-            (folder / "config.json").unlink(missing_ok=True)  # killed before its first epoch ended
+        begun = (folder / "config.json").is_file()
         fit(config, data.load(config.data), folder, resume=begun)
     except (UserError, DivergedError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)

@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from torch import nn
+
 from spnet.backbones.base import Block
-from spnet.backbones.cifar_resnet import BasicBlock
+from spnet.backbones.cifar_resnet import BasicBlock, PadShortcut
 from spnet.errors import UserError
 from spnet.executors.onnx.graph import Graph
-from spnet.executors.onnx.layers import emit_layers, emit_relu
+from spnet.executors.onnx.layers import anchored, emit_layers, emit_pad_shortcut, emit_relu
 
 BlockEmitter = Callable[[Graph, Any, int, str], str]
 """(graph, block, option, x) -> y. Weights must be constants of the graph given."""
@@ -36,11 +38,20 @@ def emit_block(g: Graph, block: Block, option: int, x: str) -> str:
 @emits_block(BasicBlock)
 def _basic_block(g: Graph, block: BasicBlock, option: int, x: str) -> str:
     if option == 0:
+        if block.identity_skip:
+            return x
         if block.rule.skip == "own-projection":
             return emit_layers(g, block.own_skip, x)
-        shortcut = emit_layers(g, block.shortcut, x)
-        return emit_relu(g, shortcut) if block.rule.skip == "relu" and not block.identity_skip else shortcut
+        shortcut = _shortcut(g, block, x)
+        return emit_relu(g, shortcut) if block.rule.skip == "relu" else shortcut
     h = emit_relu(g, emit_layers(g, block.residual1, x))
     if option == len(block.macs) - 1:
         h = emit_layers(g, block.residual2, h)
-    return emit_relu(g, g.add("Add", h, emit_layers(g, block.shortcut, x)))
+    return emit_relu(g, g.add("Add", h, _shortcut(g, block, x)))
+
+
+def _shortcut(g: Graph, block: BasicBlock, x: str) -> str:
+    if isinstance(block.shortcut, PadShortcut):
+        convolution: nn.Conv2d = block.residual1[0]  # type: ignore[assignment]
+        return emit_pad_shortcut(g, block.shortcut, x, convolution.in_channels)
+    return anchored(g, x) if block.identity_skip else emit_layers(g, block.shortcut, x)

@@ -14,9 +14,13 @@ IR_VERSION = 8
 
 class Graph:
     """Collects nodes in the order of computation. A branch of an `If` is a graph of its own, with its own weights: onnxruntime
-    keeps its blocked convolution layout inside a branch only for weights that live there."""
+    uses its blocked convolution layout inside a branch only for weights that live there."""
 
-    def __init__(self, parent: "Graph | None" = None) -> None:
+    def __init__(self, parent: "Graph | None" = None, *, anchor: bool = False, blocked: bool = False) -> None:
+        self.anchor = parent.anchor if parent else anchor
+        """Features arrive from an `If` or a gather: see `layers.anchored`."""
+        self.blocked = parent.blocked if parent else blocked
+        """Features will be kept in the blocked layout (`spnet.executors.onnx.blocked`)."""
         self.nodes: list[NodeProto] = []
         self.initializers: list[TensorProto] = []
         self._numbers: itertools.count[int] = parent._numbers if parent else itertools.count()

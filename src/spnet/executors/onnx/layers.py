@@ -88,16 +88,30 @@ def emit_relu(g: Graph, x: str) -> str:
     return g.add("Relu", x)
 
 
-def _pad_shortcut(g: Graph, layer: PadShortcut, x: str) -> str:
-    if layer.stride > 1 and layer.average:
-        x = g.add("AveragePool", x, kernel_shape=[layer.stride] * 2, strides=[layer.stride] * 2, ceil_mode=1)
-    elif layer.stride > 1:
-        whole = np.iinfo(np.int64).max
-        bounds = ([0, 0], [whole, whole], [2, 3], [layer.stride] * 2)
-        x = g.add("Slice", x, *(g.constant(bound, np.int64) for bound in bounds))
-    if layer.extra_channels:
-        x = g.add("Pad", x, g.constant([0, 0, 0, 0, 0, layer.extra_channels, 0, 0], np.int64))
-    return x
+def anchored(g: Graph, x: str) -> str:
+    """x, said to onnxruntime in a way it computes in the blocked layout: a 1x1 pool.
+
+    Features that come from an `If` or a gather are in the plain layout. With an anchor the residual sum happens inside the
+    blocked convolution; without, it is two more passes over the features. Deviation: a node that computes nothing.
+    """
+    return g.add("AveragePool", x, kernel_shape=[1, 1], strides=[1, 1]) if g.anchor else x
+
+
+def emit_pad_shortcut(g: Graph, layer: PadShortcut, x: str, channels: int) -> str:
+    """Subsample (or average) and append zero channels, as one 1x1 convolution with weights 0 and 1: exact, and unlike Slice
+    and Pad it does not leave the blocked layout, which would cost every later block its fused sum."""
+    stride = layer.stride
+    if stride > 1 and layer.average:
+        x = g.add("AveragePool", x, kernel_shape=[stride] * 2, strides=[stride] * 2, ceil_mode=1)
+        stride = 1
+    weight = np.eye(channels + layer.extra_channels, channels)[:, :, None, None]
+    return g.add("Conv", x, g.constant(weight), kernel_shape=[1, 1], strides=[stride] * 2)
+
+
+def _global_pool(g: Graph, layer: nn.Module, x: str) -> str:
+    if g.blocked:
+        return g.add("Flatten", g.add("GlobalAveragePool", anchored(g, x)))
+    return g.add("ReduceMean", x, axes=[2, 3], keepdims=0)
 
 
 def _pair(value: int | tuple[int, ...]) -> list[int]:
@@ -118,8 +132,7 @@ _LAYERS: dict[type, Callable[[Graph, Any, str], str]] = {
     nn.Dropout: lambda g, layer, x: x,
     nn.Flatten: lambda g, layer, x: g.add("Flatten", x, axis=layer.start_dim),
     nn.MaxPool2d: _max_pool,
-    GlobalAveragePool: lambda g, layer, x: g.add("ReduceMean", x, axes=[2, 3], keepdims=0),
-    PadShortcut: _pad_shortcut,
+    GlobalAveragePool: _global_pool,
 }
 
 

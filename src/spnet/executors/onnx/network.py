@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from spnet.backbones.base import Block
 from spnet.dynamic import DynamicNetwork
@@ -43,9 +43,9 @@ def path_model(net: DynamicNetwork, path: Sequence[int] | None = None) -> ModelP
     return _model(g, [_image(net, "batch")], [_float("logits", "batch", net.num_classes)])
 
 
-def dynamic_model(net: DynamicNetwork, form: Form, *, router_logits: bool = False) -> ModelProto:
-    """The network with its routers, deciding by the test rule."""
-    return _Walk(net, form, router_logits).model()
+def dynamic_model(net: DynamicNetwork, form: Form, *, router_logits: bool = False, for_blocked: bool = False) -> ModelProto:
+    """The network with its routers, deciding by the test rule. `for_blocked` prepares it for `blocked.blocked`."""
+    return _Walk(net, form, router_logits, for_blocked).model()
 
 
 @dataclass
@@ -70,11 +70,11 @@ class _Decision:
 class _Walk:
     """Emits the blocks in the order of the eager loop."""
 
-    def __init__(self, net: DynamicNetwork, form: Form, router_logits: bool) -> None:
+    def __init__(self, net: DynamicNetwork, form: Form, router_logits: bool, for_blocked: bool) -> None:
         self.net = net
         self.form = form
         self.keep_logits = router_logits
-        self.g = Graph()
+        self.g = Graph(anchor=True, blocked=for_blocked)
         self.gated = net.gated_indices
         self.binary = all(net.options[i] == 2 for i in self.gated)
         """Two options everywhere: a decision is the sign of one difference."""
@@ -101,7 +101,7 @@ class _Walk:
                 decisions.update(self._decide(emitter.read(g, i, x, self._pooled(x))))
             emitter.observe(g, i, self._option(decisions[i]))
             choose = self._choose_one if self.form == "single" else self._choose_rows
-            x = choose(block, decisions[i], x, net.backbone.output_widths[i])
+            x = choose(block, decisions[i], x)
         logits = emit_layers(g, net.backbone.head, emit_layers(g, net.backbone.pool, x))
         g.nodes.append(helper.make_node("Identity", [logits], ["logits"]))
         outputs = [_float("logits", batch, net.num_classes), self._join_decisions(batch)]
@@ -166,7 +166,7 @@ class _Walk:
         self.g.nodes[:0] = g.nodes
         self.g.initializers += g.initializers
 
-    def _choose_one(self, block: Block, decision: _Decision, x: str, width: int) -> str:
+    def _choose_one(self, block: Block, decision: _Decision, x: str) -> str:
         """Batch 1: a chain of `If`s from the full option down."""
 
         def options_up_to(g: Graph, k: int) -> str:
@@ -182,70 +182,57 @@ class _Walk:
         conditions = {k: decision.takes(self.g, k) for k in range(1, decision.options)}
         return options_up_to(self.g, decision.options - 1)
 
-    def _choose_rows(self, block: Block, decision: _Decision, x: str, width: int) -> str:
-        """Any batch: gather the samples of an option, run it, scatter the results."""
+    def _choose_rows(self, block: Block, decision: _Decision, x: str) -> str:
+        """Any batch: gather the samples of an option, run it, put the results back."""
         g = self.g
+        first = 1 if block.identity_skip else 0  # skipped samples stay where they are
+        rows = [self._rows(decision.takes(g, k)) for k in range(first, decision.options)]
+        parts = [emit_block(g, block, k, g.add("GatherND", x, r)) for k, r in enumerate(rows, first)]
         if block.identity_skip:
-            out, options = x, range(1, decision.options)
-        else:
-            out, options = "", range(decision.options)
-        for k in options:
-            rows = g.add("NonZero", g.add("Squeeze", decision.takes(g, k), g.constant([1], np.int64)))
-            rows = g.add("Transpose", rows, perm=[1, 0])
-            part = emit_block(g, block, k, g.add("GatherND", x, rows))
-            if not out:
-                out = self._blank(x, part)
-            out = g.add("ScatterND", out, rows, part)
-        return out
+            for r, part in zip(rows, parts, strict=True):
+                x = g.add("ScatterND", x, r, part)
+            return x
+        # The shape changes, so there is nothing to write into: line the parts up and undo the sorting.
+        batch = g.add("Squeeze", g.add("Shape", "image", start=0, end=1))
+        order = g.add("Range", g.constant(0, np.int64), batch, g.constant(1, np.int64))
+        place = g.add("ScatterND", order, g.add("Concat", *rows, axis=0), order)
+        place = g.add("Unsqueeze", place, g.constant([1], np.int64))
+        return g.add("GatherND", g.add("Concat", *parts, axis=0), place)
 
-    def _blank(self, x: str, like: str) -> str:
-        """Zeros of the whole batch's size and the shape of `like`."""
+    def _rows(self, mask: str) -> str:
+        """(n, 1) indices of the samples whose (B, 1) mask is set."""
         g = self.g
-        batch = g.add("Shape", x, start=0, end=1)
-        rest = g.add("Shape", like, start=1)
-        return g.add("ConstantOfShape", g.add("Concat", batch, rest, axis=0))
+        return g.add("Transpose", g.add("NonZero", g.add("Squeeze", mask, g.constant([1], np.int64))), perm=[1, 0])
 
-    def _join_decisions(self, batch: int | str) -> "helper.ValueInfoProto":
+    def _join_decisions(self, batch: int | str) -> ValueInfoProto:
         """Concatenate the decisions of all blocks; ungated blocks show their last option."""
         g, net = self.g, self.net
-        kind = TensorProto.BOOL if self.binary else TensorProto.INT64
-        columns: list[str] = []
-        full = None
-        i = 0
-        while i < len(net.blocks):
+        kind = np.bool_ if self.binary else np.int64
+        rows = g.add("Concat", g.add("Shape", "image", start=0, end=1), g.constant([1], np.int64), axis=0)
+        columns = []
+        for i in range(len(net.blocks)):
             if i in self.columns:
                 columns.append(self.columns[i])
             elif not net.gated[i]:
-                columns.append(f"ungated:{net.options[i] - 1}")
-            i += 1
-        del full
-        if any(column.startswith("ungated:") for column in columns):
-            rows = g.add("Concat", g.add("Shape", "image", start=0, end=1), g.constant([1], np.int64), axis=0)
-            for position, column in enumerate(columns):
-                if column.startswith("ungated:"):
-                    option = int(column.partition(":")[2])
-                    value = g.constant(option, np.bool_ if self.binary else np.int64)
-                    columns[position] = g.add("Expand", value, rows)
+                columns.append(g.add("Expand", g.constant(net.options[i] - 1, kind), rows))
         joined = g.add("Concat", *columns, axis=1)
         g.nodes.append(helper.make_node("Cast", [joined], ["decisions"], to=TensorProto.INT64))
-        del kind
         return helper.make_tensor_value_info("decisions", TensorProto.INT64, [batch, len(net.blocks)])
 
 
-def _image(net: DynamicNetwork, batch: int | str) -> "helper.ValueInfoProto":
+def _image(net: DynamicNetwork, batch: int | str) -> ValueInfoProto:
     return _float("image", batch, *net.input_shape)
 
 
-def _float(name: str, *shape: int | str) -> "helper.ValueInfoProto":
+def _float(name: str, *shape: int | str) -> ValueInfoProto:
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
 
 
 def _model(g: Graph, inputs: list, outputs: list) -> ModelProto:
-    model = helper.make_model(
+    return helper.make_model(
         g.finish("spnet", inputs, outputs),
         producer_name="spnet",
         producer_version=__version__,
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
     )
-    return model

@@ -8,6 +8,7 @@ from spnet.report.markup import Markup, element, join
 WIDTH, HEIGHT = 400.0, 240.0
 """Units of a drawing: about pixels. Narrow, so that text stays readable at the width of a phone."""
 LEFT, TOP, BOTTOM = 46.0, 20.0, 36.0
+CHARACTER = 6.7
 COLOURS = 8
 DASHES = ("", "6 3", "2 3", "8 3 2 3")
 
@@ -26,20 +27,25 @@ def text(
 
 
 def width_of(words: str) -> float:
-    """About how wide text of the charts' size is."""
-    return 6.1 * len(words)
+    """About how wide text of the charts' size is, in a wide font."""
+    return CHARACTER * len(words)
 
 
 def shortened(words: str, room: float) -> str:
     """The text if it fits, else its beginning with an ellipsis, else nothing."""
     if width_of(words) <= room:
         return words
-    fits = int(room / 6.1) - 1
+    fits = int(room / CHARACTER) - 1
     return words[:fits].rstrip() + "…" if fits >= 2 else ""
 
 
 def colour(style: int) -> str:
     return f"var(--c{style % COLOURS})"
+
+
+def ink(style: int) -> str:
+    """A style attribute: text in the colour of its curve."""
+    return f"fill:{colour(style)}"
 
 
 def dash(style: int) -> str | None:

@@ -21,8 +21,8 @@ def heat_map(
     rows: Sequence[str],
     columns: Sequence[str],
     *,
-    x_title: str,
-    y_title: str,
+    row: str,
+    column: str,
     x_ticks: Sequence[tuple[float, str]] | None = None,
     row_breaks: Sequence[int] = (),
     column_breaks: Sequence[int] = (),
@@ -31,13 +31,13 @@ def heat_map(
 ) -> Markup:
     """Args:
     grid: (rows, columns) shares in 0..1; None is a cross.
-    rows, columns: the name of each row and column, as the pointer tells it.
+    rows, columns: the name of each row and column; row, column: what these are names of, such as block and epoch.
     x_ticks: (column, label); None names every column that there is room for.
     row_breaks, column_breaks: a line before these rows and columns (stages).
     written: write the percentage in each cell where there is room.
     hover_cells: with more cells than this the pointer tells rows.
     """
-    label_width = min(110.0, max((width_of(name) for name in rows), default=0.0))
+    label_width = min(110.0, max((width_of(name) for name in (row, *rows)), default=0.0))
     left, right = 12 + label_width, WIDTH - 4
     high = max(4.0, min(20.0, 300 / max(1, len(rows))))
     wide = (right - left) / max(1, len(columns))
@@ -48,9 +48,9 @@ def heat_map(
         x_ticks = [(i, name) for i, name in enumerate(columns) if i % every == 0]
     names = [(i, name) for i, name in enumerate(rows) if i % max(1, round(12 / high)) == 0]
     return drawing(
-        f"{y_title} by {x_title}: a heat map of {len(rows)} by {len(columns)} shares",
+        f"Execution rate by {row} and {column}: a heat map of {len(rows)} by {len(columns)} shares",
         _key(right),
-        text(2, TOP - 6, y_title, kind="axis"),
+        text(left - 5, TOP - 6, row, anchor="end", kind="axis"),
         element("g", *_cells(grid), transform=place, class_="heat"),
         _crosses(grid, left, wide, high),
         _numbers(grid, left, wide, high) if written and wide >= 24 and high >= 12 else None,
@@ -59,8 +59,13 @@ def heat_map(
         element("rect", x=left, y=TOP, width=right - left, height=bottom - TOP, class_="edge"),
         *(_row_name(n, left - 5, TOP + (i + 0.5) * high + 4, label_width) for i, n in names),
         *(text(left + (i + 0.5) * wide, bottom + 14, name, anchor="middle") for i, name in x_ticks),
-        text((left + right) / 2, bottom + 30, x_title, anchor="middle", kind="axis"),
-        element("g", *_hovers(grid, rows, columns, hover_cells), transform=place, class_="hover"),
+        text((left + right) / 2, bottom + 30, column, anchor="middle", kind="axis"),
+        element(
+            "g",
+            *_hovers(grid, [f"{row} {name}" for name in rows], [f"{column} {name}" for name in columns], hover_cells),
+            transform=place,
+            class_="hover",
+        ),
         height=bottom + 36,
     )
 
@@ -131,7 +136,7 @@ def _break(x1: float, x2: float, y1: float, y2: float) -> Markup:
 
 def _key(right: float) -> Markup:
     """The scale: five steps from no image to every image."""
-    left = right - 150
+    left = right - 164
     steps = [
         element("rect", x=left + 26 + i * 18, y=3, width=18, height=10, class_="heat", fill_opacity=f"{i / 4:g}")
         for i in range(5)

@@ -12,6 +12,7 @@ from spnet.report.charts.frame import (
     colour,
     dash,
     drawing,
+    ink,
     shortened,
     text,
     width_of,
@@ -142,7 +143,7 @@ def _marks(marks: Sequence[Mark], across: Scale, top: float, bottom: float, righ
 def _level(level: tuple[float, str], y: Scale, right: float) -> Markup:
     place = y(level[0])
     line = element("line", x1=LEFT, x2=right, y1=place, y2=place, class_="level")
-    return join(line, text(LEFT + 4, place - 4, level[1], kind="soft"))
+    return join(line, text(LEFT + 4, place - 4, level[1], kind="halo"))
 
 
 def _end_labels(tags: list[tuple[int, str, float]], y: Scale, right: float, top: float, bottom: float) -> Markup:
@@ -158,7 +159,7 @@ def _end_labels(tags: list[tuple[int, str, float]], y: Scale, right: float, top:
     parts = []
     for (style, words, _), place in zip(ordered, places, strict=True):
         shown = shortened(words, WIDTH - right - 8)
-        parts.append(element("text", shown, x=right + 6, y=max(place, top), fill=colour(style), class_=f"end s{style}"))
+        parts.append(element("text", shown, x=right + 6, y=max(place, top), style=ink(style), class_=f"s{style}"))
     return join(*parts)
 
 

@@ -39,7 +39,8 @@ def fitted(values: Iterable[float | None], start: float, end: float, *, bounds: 
     high = max(known, default=1.0) if bounds[1] is None else bounds[1]
     if high - low <= 1e-9 * max(abs(low), abs(high), 1e-12):
         room = 0.05 * abs(low) or 1.0
-        low, high = (low if bounds[0] is not None else low - room), high + room
+        low, high = (low - room if bounds[0] is None else low), (high + room if bounds[1] is None else high)
+        high = low + room if high <= low else high
     room = 0.06 * (high - low)
     low = low - room if bounds[0] is None else low
     high = high + room if bounds[1] is None else high

@@ -1,4 +1,4 @@
-"""Points in a plane, each with its name beside it where there is room; ladders of points joined by a line."""
+"""Points in a plane, each with its name beside it where there is room; some joined by a line."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,8 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Point:
-    """x_spread, y_spread: half lengths of error bars. ladder: points with the same ladder are joined, in order of x."""
+    """x_spread, y_spread: half lengths of error bars. joined: what the line is that joins all points of the same
+    text, in order of x. name: written beside the point; may be empty."""
 
     name: str
     x: float
@@ -22,7 +23,8 @@ class Point:
     style: int = 0
     x_spread: float = 0.0
     y_spread: float = 0.0
-    ladder: str = ""
+    joined: str = ""
+    hollow: bool = False
 
 
 def scatter(points: Sequence[Point], *, x_title: str, y_title: str) -> Markup:
@@ -35,20 +37,22 @@ def scatter(points: Sequence[Point], *, x_title: str, y_title: str) -> Markup:
         f"{y_title} against {x_title}: " + "; ".join(p.title for p in points),
         y_axis(y, LEFT, right, y_title),
         x_axis([(across(v), label) for v, label in across.ticks(6)], LEFT, right, bottom, x_title),
-        _ladders(points, across, y),
+        _lines(points, across, y),
         *(_point(p, across, y) for p in points),
         _labels(points, across, y, right, bottom),
         height=HEIGHT,
     )
 
 
-def _ladders(points: Sequence[Point], across: Scale, y: Scale) -> Markup:
+def _lines(points: Sequence[Point], across: Scale, y: Scale) -> Markup:
     parts = []
-    for ladder in dict.fromkeys(p.ladder for p in points if p.ladder):
-        rungs = sorted((p for p in points if p.ladder == ladder), key=lambda p: p.x)
+    for joined in dict.fromkeys(p.joined for p in points if p.joined):
+        rungs = sorted((p for p in points if p.joined == joined), key=lambda p: p.x)
         if len(rungs) > 1:
             d = "M" + "L".join(f"{short(across(p.x))} {short(y(p.y))}" for p in rungs)
-            parts.append(element("path", element("title", f"{ladder}: the static ladder"), d=d, class_="ladder"))
+            hue = "var(--soft)" if rungs[0].hollow else colour(rungs[0].style)
+            kind = f"ladder s{rungs[0].style}"
+            parts.append(element("path", element("title", joined), d=d, stroke=hue, class_=kind))
     return join(*parts)
 
 
@@ -59,7 +63,7 @@ def _point(p: Point, across: Scale, y: Scale) -> Markup:
         bars.append(element("line", x1=across(p.x - p.x_spread), x2=across(p.x + p.x_spread), y1=cy, y2=cy))
     if p.y_spread:
         bars.append(element("line", x1=cx, x2=cx, y1=y(p.y - p.y_spread), y2=y(p.y + p.y_spread)))
-    fill = "var(--paper)" if p.ladder else colour(p.style)
+    fill = "var(--paper)" if p.hollow else colour(p.style)
     shape = element("path", d=SHAPES[p.style % len(SHAPES)](cx, cy), fill=fill)
     return element("g", element("title", p.title), *bars, shape, stroke=colour(p.style), class_=f"point s{p.style}")
 
@@ -86,6 +90,8 @@ def _labels(points: Sequence[Point], across: Scale, y: Scale, right: float, bott
     taken: list[Box] = [(across(p.x) - 6, y(p.y) - 6, across(p.x) + 6, y(p.y) + 6) for p in points]
     parts = []
     for p in points:
+        if not p.name:
+            continue
         cx, cy, wide = across(p.x), y(p.y), width_of(p.name)
         for anchor, dx, dy in ((None, 9, 4), ("end", -9, 4), ("middle", 0, -10), ("middle", 0, 19)):
             left = cx + dx - {None: 0, "end": wide, "middle": wide / 2}[anchor]

@@ -13,34 +13,34 @@ def execution_rates(run: Run, columns: int) -> Markup | None:
     """columns: with more epochs than this a column is the mean of several."""
     by_epoch = run.block_rates
     blocks = max(map(len, by_epoch), default=0)
-    if not blocks:
+    if not blocks or not run.routed:
         return None
-    title = "Execution rate of every block"
-    if not run.routed:
-        return section(title, note("A static network: every block runs for every image."))
     every = -(-len(by_epoch) // columns)
     groups = [by_epoch[start : start + every] for start in range(0, len(by_epoch), every)]
     grid = [[_mean([rates[block] for rates in group]) for group in groups] for block in range(blocks)]
     epochs = run.epochs
     spans = [(int(epochs[i * every]), int(epochs[min(len(epochs), (i + 1) * every) - 1])) for i in range(len(groups))]
-    names = [f"epoch {a}" if a == b else f"epochs {a}-{b}" for a, b in spans]
+    names = [str(a) if a == b else f"{a}-{b}" for a, b in spans]
     ends = list(accumulate(run.stage_lengths(blocks)))[:-1]
     first, last = spans[0][0], spans[-1][1]
     shown = whole_ticks(first, last) if last > first else [first]
     ticks = {(tick - first) // every: str(tick) for tick in shown}
     drawn = heat_map(
         grid,
-        [f"block {block + 1}" for block in range(blocks)],
+        [str(block + 1) for block in range(blocks)],
         names,
-        x_title="epoch",
-        y_title="share of images a block ran for",
+        row="block",
+        column="epoch",
         x_ticks=sorted(ticks.items()),
         row_breaks=ends,
     )
-    words = "Watched images, test rule. The horizontal lines part the stages. Blocks are counted from 1."
+    words = (
+        "Share of the watched images for which each block ran, by the test rule. The horizontal lines part the stages. "
+        "Blocks are counted from 1."
+    )
     if every > 1:
         words += f" A column is the mean of {every} epochs."
-    return section(title, figure("Share of images for which each block ran", drawn, words))
+    return figure("Execution rate of every block", drawn, words)
 
 
 def _mean(values: list[float | None]) -> float | None:

@@ -65,8 +65,8 @@ def comparison(groups: Sequence[Group], anchors: dict[int, str]) -> Markup:
     heads = ["run", "seed", *(column.head for column in COLUMNS)]
     rows = [_run_row(found, run, anchors[id(run)]) for found in groups for run in found.runs]
     words = (
-        "Accuracy, n, cost, the controls (shuffled and fixed paths) and distinct paths: test set, by the test rule, "
-        "after calibration where there was one. Evolution KL and flips: watched images, last epoch. 1 MAC = 2 FLOPs. "
+        "Every run. Accuracy, n, cost, the controls (shuffled and fixed paths) and distinct paths: test set, by the test "
+        "rule, after calibration where there was one. Evolution KL and flips: watched images, last epoch. 1 MAC = 2 FLOPs. "
         "A click on a head sorts."
     )
     every = table(heads, rows, sortable=True, caption=words)
@@ -74,7 +74,7 @@ def comparison(groups: Sequence[Group], anchors: dict[int, str]) -> Markup:
     if any(len(found.runs) > 1 for found in groups):
         heads = ["runs that differ in their seed only", "seeds", *(column.head for column in COLUMNS)]
         means = [_group_row(g) for g in groups]
-        parts.insert(0, table(heads, means, sortable=True, caption="Mean ± standard deviation over the seeds."))
+        parts.insert(0, table(heads, means, sortable=True, caption="Means over the seeds, ± standard deviation."))
     unfinished = [run for found in groups for run in found.runs if not run.finished]
     if unfinished:
         listed = ", ".join(str(run.folder) for run in unfinished)
@@ -100,6 +100,6 @@ def _group_row(found: Group) -> list[Cell]:
             cells.append(Cell(DASH))
             continue
         mean, deviation = summary
-        spread = "" if not deviation else f" ± {column.show(deviation)}"
-        cells.append(Cell(column.show(mean) + spread, mean))
+        spread = element("small", f"± {column.show(deviation)}") if deviation else None
+        cells.append(Cell(join(column.show(mean), spread), mean))
     return cells

@@ -45,6 +45,8 @@ STEPS = (("last", "as trained"), ("calibrated", "calibrated"), ("reestimated", "
 def headline(run: Run) -> Markup:
     """The figures that count, large; then all of them in a table."""
     absent = [note(sentence) for sentence in run.missing]
+    if not run.routed:
+        absent.append(note("A static network: every block runs for every image; nothing is decided."))
     missed = [warning("Not calibrated: ", sentence) for sentence in run.missed]
     return element("header", _tiles(run) if run.final else None, *absent, *missed, _steps(run), provenance(run))
 
@@ -55,9 +57,12 @@ def _tiles(run: Run) -> Markup:
     spread = f"± {error:.1f}, " if error is not None else ""
     tiles = [
         ("test accuracy", fixed(final.get("accuracy"), 2, " %"), f"{spread}n = {fixed(final.get('n'), 0)}"),
-        ("cost per image", percent_of(final.get("cost_ratio")), "of the static network"),
-        ("", fixed(mmacs(final.get("macs_mean")), 3), "MMACs"),
-        ("", fixed(final.get("gflops_mean"), 5), "GFLOPs (1 MAC = 2 FLOPs)"),
+        (
+            "mean cost of an image",
+            percent_of(final.get("cost_ratio")),
+            f"of the static network: {fixed(mmacs(final.get('macs_mean')), 3)} MMACs = "
+            f"{fixed(final.get('gflops_mean'), 5)} GFLOPs",
+        ),
         ("distinct paths", fixed(final.get("distinct_paths"), 0), f"of {fixed(final.get('n'), 0)} test images"),
     ]
     if not run.routed:
@@ -67,12 +72,12 @@ def _tiles(run: Run) -> Markup:
             (
                 "shuffled paths",
                 fixed(final.get("accuracy_shuffled_paths"), 2, " %"),
-                "each image on another image's path",
+                "test accuracy with each image on another's path",
             ),
             (
                 "one fixed path",
                 fixed(final.get("accuracy_fixed_path"), 2, " %"),
-                f"for everyone, at {percent_of(final.get('cost_ratio_fixed_path'))} of static",
+                f"for all: test accuracy at {percent_of(final.get('cost_ratio_fixed_path'))} of static",
             ),
         ]
     tiles.append(("training", duration(run.seconds), f"{fixed(run.result.get('train_images'), 0)} image passes"))
@@ -95,13 +100,15 @@ def _steps(run: Run) -> Markup | None:
 
 
 def _about_steps(run: Run, in_folder: str) -> str:
-    words = f"Test figures (n = {fixed(run.final.get('n'), 0)}). In the folder is the network '{in_folder}'. "
+    count = fixed(run.final.get("n"), 0)
+    words = f"Test figures (n = {count}); 1 MAC = 2 FLOPs. In the folder is the network '{in_folder}'. "
     calibrated = run.evaluation("calibrated")
     if not calibrated:
         return words + "Its decision thresholds are as trained."
+    aim, reached = percent_of(run.config.training.budget), percent_of(calibrated.get("calibration_cost"))
     return words + (
-        "Calibration shifts the decision thresholds on training images, labels unused, stage heads not counted: aimed "
-        f"at {percent_of(run.config.training.budget)} of static, it reached {percent_of(calibrated.get('calibration_cost'))} there."
+        "Calibration shifts the decision thresholds on training images, labels unused, stage heads not counted: "
+        f"aim {aim} of static, reached {reached}."
     )
 
 

@@ -46,7 +46,7 @@ def _gallery(title: str, chosen: list[int], tested: Tested, words: str = "") -> 
     for i in chosen:
         name, said = tested.classes[tested.labels[i]], tested.classes[tested.predicted[i]]
         right = tested.labels[i] == tested.predicted[i]
-        verdict = "✓ recognised" if right else f"✗ taken for {said}"
+        verdict = "✓ right" if right else f"✗ taken for {said}"
         cards.append(
             element(
                 "li",
@@ -71,8 +71,8 @@ def class_rates(tested: Tested) -> Markup | None:
         rates,
         tested.classes,
         [str(block + 1) for block in range(blocks)],
-        x_title="block",
-        y_title="class",
+        row="class",
+        column="block",
         column_breaks=list(accumulate(tested.stage_lengths))[:-1],
         written=True,
     )

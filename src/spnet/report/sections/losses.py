@@ -1,14 +1,14 @@
 """What training minimised: every weighted term and its share of the gradient; and how each stage classifies."""
 
 from spnet.report.charts import Line, line_chart
-from spnet.report.layout import figure, note, section
+from spnet.report.layout import figure
 from spnet.report.markup import Markup
-from spnet.report.numbers import finite, fixed
+from spnet.report.numbers import finite, fixed, significant
 from spnet.report.run import Run
 from spnet.report.sections.progress import one_decimal, phases
 
 
-def losses(run: Run, hovers: int) -> Markup | None:
+def losses(run: Run, hovers: int) -> list[Markup]:
     figures = []
     terms = run.names_in("losses")
     if terms:
@@ -25,14 +25,14 @@ def losses(run: Run, hovers: int) -> Markup | None:
             run.epochs,
             lines,
             y_title="share of the gradient, %",
-            show=one_decimal,
+            show=lambda value: one_decimal(value) if value >= 0.1 else significant(value, 1),
             bounds=(0.0, None),
             marks=phases(run),
             hovers=hovers,
         )
         words = "Norm of each weighted term's gradient over the sum of the norms, in the last step of the epoch."
         figures.append(figure("Gradient shares", drawn, words))
-    return section("Losses and their gradients", *figures) if figures else None
+    return figures
 
 
 def stage_accuracy(run: Run, hovers: int) -> Markup | None:
@@ -43,8 +43,8 @@ def stage_accuracy(run: Run, hovers: int) -> Markup | None:
         return None
     title = "Accuracy by stage"
     if stages == 1:
-        return section(
-            title, note("This network has one classifier, after the last stage: its accuracy is the one above.")
+        return figure(
+            title, None, "This network has one classifier, after the last stage: its accuracy is the one above."
         )
     lines = [
         Line(f"stage {s + 1}", [finite(found[s]) if s < len(found) else None for found in lists], s)
@@ -55,6 +55,6 @@ def stage_accuracy(run: Run, hovers: int) -> Markup | None:
         figures = ", ".join(f"stage {s + 1} {fixed(value)} %" for s, value in enumerate(tested))
         words += f" On the test set, at the end: {figures} (n = {fixed(run.final.get('n'), 0)})."
     if not run.rows:
-        return section(title, note(words))
+        return figure(title, None, words)
     drawn = line_chart(run.epochs, lines, y_title="accuracy, %", show=one_decimal, marks=phases(run), hovers=hovers)
-    return section(title, figure(title, drawn, words))
+    return figure(title, drawn, words)

@@ -1,16 +1,14 @@
-"""Several runs beside each other in pictures: accuracy against cost, and the curves of training over each other."""
+"""Several runs beside each other in pictures: the curves of training over each other, and the legend of all charts."""
 
 from collections.abc import Callable, Sequence
 
-from spnet.report.charts import Line, Point, line_chart, scatter
+from spnet.report.charts import SHAPES, Line, line_chart
 from spnet.report.charts.frame import colour, dash
-from spnet.report.charts.scatter import SHAPES
 from spnet.report.groups import Group, last_epoch
-from spnet.report.layout import figure, section
+from spnet.report.layout import figure
 from spnet.report.markup import Markup, element
-from spnet.report.numbers import fixed, significant
+from spnet.report.numbers import significant
 from spnet.report.run import Run, Series
-from spnet.report.sections.comparison import accuracy, cost
 from spnet.report.sections.progress import one_decimal
 
 
@@ -19,7 +17,7 @@ def legend(groups: Sequence[Group]) -> Markup:
     items = []
     for g in groups:
         stroke = element("path", d="M2 8H34", stroke=colour(g.style), stroke_dasharray=dash(g.style), class_="curve")
-        fill = "var(--paper)" if _is_static(g) else colour(g.style)
+        fill = "var(--paper)" if g.static else colour(g.style)
         shape = element("path", d=SHAPES[g.style % len(SHAPES)](18, 8), fill=fill, stroke=colour(g.style))
         sample = element("svg", stroke, shape, viewBox="0 0 36 16", aria_hidden="true")
         count = f" ({len(g.runs)} seeds)" if len(g.runs) > 1 else ""
@@ -27,42 +25,8 @@ def legend(groups: Sequence[Group]) -> Markup:
     return element("ul", *items, class_="legend")
 
 
-def trade_off(groups: Sequence[Group]) -> Markup | None:
-    """Accuracy against cost; one chart for each data set."""
-    by_data: dict[str, list[Point]] = {}
-    for g in groups:
-        x, y = g.summary(cost), g.summary(accuracy)
-        if x is None or y is None:
-            continue
-        seeds = f", mean of {len(g.runs)} seeds" if len(g.runs) > 1 else ""
-        title = f"{g.name}: {fixed(y[0])} % at {fixed(x[0], 3)} MMACs{seeds}"
-        first = g.runs[0]
-        ladder = first.label if _is_static(g) else ""
-        point = Point(g.name, x[0], y[0], title, g.style, x[1] or 0.0, y[1] or 0.0, ladder)
-        by_data.setdefault(first.config.data, []).append(point)
-    words = (
-        "Test set. Hollow points joined by a line: the static ladder, networks that run every block. A dynamic network "
-        "pays only where it lies above that line."
-    )
-    figures = []
-    for data, points in by_data.items():
-        told = (
-            words
-            if any(p.ladder for p in points)
-            else "Test set. No static run is among these: the static ladder is missing."
-        )
-        if any(p.y_spread for p in points):
-            told += " Bars: ± 1 standard deviation over the seeds."
-        drawn = scatter(points, x_title="cost per image, MMACs", y_title="test accuracy, %")
-        figures.append(figure(f"Accuracy against cost on {data}", drawn, told))
-    return section("Accuracy against cost", *figures) if figures else None
-
-
-def _is_static(g: Group) -> bool:
-    return g.runs[0].config.method == "static"
-
-
-def curves(groups: Sequence[Group], hovers: int) -> Markup | None:
+def curves(groups: Sequence[Group], hovers: int) -> list[Markup]:
+    """A chart for each thing that was logged, with a band around the mean of several seeds."""
     figures = []
     for name in ("validation_accuracy", "probe_accuracy"):
         words = (
@@ -103,12 +67,7 @@ def curves(groups: Sequence[Group], hovers: int) -> Markup | None:
     for name, scale, title, y_title, show, words in plain:
         chart = _overlaid(groups, lambda run, name=name, scale=scale: run.series(name, scale), y_title, show, hovers)
         figures.append(chart and figure(title, chart, words))
-    drawn = [found for found in figures if found]
-    if not drawn:
-        return None
-    several = any(len(g.runs) > 1 for g in groups)
-    words = "Band: ± 1 standard deviation over the seeds around their mean." if several else None
-    return section("Curves of training", legend(groups), element("p", words, class_="note") if words else None, *drawn)
+    return [found for found in figures if found]
 
 
 def _overlaid(

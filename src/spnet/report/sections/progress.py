@@ -1,7 +1,7 @@
 """Accuracy and cost over the epochs, the phases marked."""
 
 from spnet.report.charts import Line, Mark, line_chart
-from spnet.report.layout import figure, section
+from spnet.report.layout import figure
 from spnet.report.markup import Markup
 from spnet.report.numbers import finite
 from spnet.report.run import Run, Series
@@ -11,12 +11,6 @@ WATCHED = {
     "probe_accuracy": "probe: 512 of the training images, by the test rule. Nothing was held out, so this is no "
     "test of generalisation",
 }
-
-
-def progress(run: Run, hovers: int) -> Markup | None:
-    if not run.rows:
-        return None
-    return section("Accuracy and cost over the epochs", accuracy(run, hovers), cost(run, hovers))
 
 
 def phases(run: Run) -> list[Mark]:

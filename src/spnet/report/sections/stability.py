@@ -1,7 +1,7 @@
 """How steady the decisions and the features are, epoch after epoch."""
 
 from spnet.report.charts import Line, line_chart
-from spnet.report.layout import figure, section
+from spnet.report.layout import figure
 from spnet.report.markup import Markup
 from spnet.report.numbers import significant
 from spnet.report.run import Run
@@ -11,6 +11,7 @@ MEASURES = (
     (
         "evolution_kl",
         1.0,
+        (0.0, None),
         "Feature evolution between stages",
         "evolution KL, nats",
         "KL divergence between the features of adjoining stages (pooled, softmax), mean over watched images and pairs "
@@ -19,6 +20,7 @@ MEASURES = (
     (
         "flips",
         100.0,
+        (0.0, None),
         "Flipped decisions",
         "decisions flipped, %",
         "Share of the decisions on the same (at most 512) watched images that differ from the epoch before.",
@@ -26,6 +28,7 @@ MEASURES = (
     (
         "path_agreement",
         100.0,
+        (None, 100.0),
         "Path agreement",
         "decisions that agree, %",
         "Share of the decisions that stay the same when the watched image is augmented.",
@@ -33,9 +36,10 @@ MEASURES = (
 )
 
 
-def stability(run: Run, hovers: int) -> Markup | None:
+def stability(run: Run, hovers: int) -> list[Markup]:
+    """A figure for each measure that was logged."""
     figures = []
-    for name, scale, title, y_title, words in MEASURES:
+    for name, scale, bounds, title, y_title, words in MEASURES:
         values = run.series(name, scale)
         if all(value is None for value in values):
             continue
@@ -46,8 +50,8 @@ def stability(run: Run, hovers: int) -> Markup | None:
             y_title=y_title,
             show=show,
             marks=phases(run),
-            bounds=(0.0, None),
+            bounds=bounds,
             hovers=hovers,
         )
         figures.append(figure(title, drawn, words))
-    return section("Stability", *figures) if figures else None
+    return figures

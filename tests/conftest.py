@@ -1,0 +1,42 @@
+"""Fixtures for every test. One thread, so that sums are always added in one order."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import part
+
+from spnet import data
+from spnet.data import Dataset
+from spnet.training.config import RunConfig
+from spnet.training.fit import Outcome, fit
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def digits() -> Dataset:
+    """A few of the embedded digits: 64 to train on, 40 to test."""
+    return part(data.load("digits"), train=64, test=40)
+
+
+@pytest.fixture
+def train(digits: Dataset, tmp_path: Path) -> Callable[..., tuple[Path, Outcome]]:
+    """Train a tiny run in this process: `train("spnet", epochs=2)` -> (run folder, outcome)."""
+
+    def start(method: str = "spnet", wrapper: str = "", *, out: str = "run", **settings: object) -> tuple[Path, Outcome]:
+        settings = {"epochs": 2, "batch_size": 32, "validation": 0.0, "precision": "fp32", **settings}
+        folder = tmp_path / out
+        return folder, fit(RunConfig(method, wrapper, "resnet8", "digits", settings), digits, folder)
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished SP-Net run on all digits; tests read it and never write to it."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    settings = {"epochs": 3, "batch_size": 128, "validation": 0.0, "static_share": 0.3, "target": 0.5, "precision": "fp32"}
+    fit(RunConfig("spnet", "", "resnet8", "digits", settings), data.load("digits"), folder)
+    return folder

@@ -1,0 +1,260 @@
+"""Executors do less work and change nothing else: `branching` and `gathered` against `masked`, early exit, the engine."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny import SHAPE, agreeing, empty_path, full_path, images, lively, paths, routed_alike
+from torch import Tensor
+
+from spnet import DynamicNetwork, Engine, Trace, UserError, create_model
+from spnet.backbones import BlockRule, create_backbone
+from spnet.executors import EAGER, branching, gathered, masked
+from spnet.measure.macs import counted_macs
+from spnet.routers import PooledMLP
+
+
+def network(channels_last: bool = False, **config) -> DynamicNetwork:
+    net = lively(create_model("resnet20", "spnet", in_channels=1, image_size=8, seed=0, **config))
+    return net.to(memory_format=torch.channels_last) if channels_last else net  # type: ignore[call-overload]
+
+
+def three_options(skip: str) -> DynamicNetwork:
+    rule = BlockRule(skip, "projection", 3)  # type: ignore[arg-type]
+    backbone = create_backbone("resnet14", num_classes=10, input_shape=SHAPE, rule=rule)
+    return lively(DynamicNetwork(backbone, PooledMLP(backbone.input_widths, [3] * 6, [True] * 6, hidden=8)))
+
+
+NETWORKS = {
+    "two options": network(),
+    "channels last": network(channels_last=True),
+    "lookahead": network(lookahead=4),
+    "some ungated": network(targets=(0.5, 1, 0.5, 1, 0.5, 0.5, 0.5, 0.5, 1)),
+    "three options": three_options("relu"),
+    "own projection": three_options("own-projection"),
+    "plain skip": three_options("plain"),
+}
+every_network = pytest.mark.parametrize("net", NETWORKS.values(), ids=NETWORKS.keys())
+
+
+def one_by_one(net: DynamicNetwork, x: Tensor, decisions: Tensor) -> list[Trace]:
+    """Branching takes one path a call."""
+    return [net.forward_path(x[b : b + 1], decisions[b], executor=branching) for b in range(len(x))]
+
+
+def same_forced(net: DynamicNetwork, x: Tensor, decisions: Tensor) -> None:
+    """Forced-path logits, features and costs agree across the executors."""
+    with torch.no_grad():
+        expected = net.forward_path(x, decisions)
+        result = net.forward_path(x, decisions, executor=gathered)
+        alone = one_by_one(net, x, decisions)
+    assert agreeing(result.logits, expected.logits)
+    assert agreeing(torch.cat([trace.logits for trace in alone]), expected.logits)
+    assert torch.equal(result.macs, expected.macs)
+    assert torch.equal(torch.cat([trace.macs for trace in alone]), expected.macs)
+    assert torch.equal(result.decisions, expected.decisions)
+    for feature, reference in zip(result.block_features, expected.block_features, strict=True):
+        assert agreeing(feature, reference)
+
+
+@every_network
+@pytest.mark.parametrize("batch", [1, 2, 33])
+def test_forced_paths_agree(net: DynamicNetwork, batch: int):
+    same_forced(net, images(batch), paths(net, batch))
+
+
+@every_network
+@pytest.mark.parametrize("path", [full_path, empty_path], ids=["all run", "all skip"])
+def test_extremes_agree(net: DynamicNetwork, path):
+    same_forced(net, images(3), path(net).expand(3, -1))
+
+
+@settings(max_examples=25, deadline=None)
+@given(name=st.sampled_from(list(NETWORKS)), batch=st.integers(1, 6), seed=st.integers(0, 9999))
+def test_any_path_agrees(name: str, batch: int, seed: int):
+    same_forced(NETWORKS[name], images(batch, seed=seed), paths(NETWORKS[name], batch, seed))
+
+
+@every_network
+@torch.no_grad()
+def test_free_decisions_agree_where_the_margin_is_sure(net: DynamicNetwork):
+    x = images(33)
+    expected, result = net(x), net(x, executor=gathered)
+    assert len(expected.decisions.unique(dim=0)) > 1
+    sure = routed_alike(net, expected.router_logits).all(1)
+    assert sure.float().mean() > 0.9
+    for name in ("decisions", "macs", "exit_stage"):
+        assert torch.equal(getattr(result, name)[sure], getattr(expected, name)[sure])
+    assert agreeing(result.logits[sure], expected.logits[sure])
+    for b in sure.nonzero().flatten()[:8]:
+        alone = net(x[b : b + 1], executor=branching)
+        assert torch.equal(alone.decisions[0], expected.decisions[b])
+        assert agreeing(alone.logits[0], expected.logits[b])
+
+
+def test_gathered_leaves_its_input_alone_and_keeps_its_layout():
+    block = NETWORKS["channels last"].blocks[0]
+    x = images(4, (16, 8, 8)).relu().to(memory_format=torch.channels_last)
+    kept = x.clone()
+    gate = torch.eye(2)[torch.tensor([0, 1, 0, 1])]
+    with torch.no_grad():
+        out = gathered(block, x, gate)
+    assert torch.equal(x, kept) and torch.equal(out[0], x[0]) and not torch.equal(out[1], x[1])
+    assert out.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_branching_refuses_a_batch_that_disagrees():
+    net = NETWORKS["two options"]
+    with pytest.raises(ValueError, match="use batch 1, or 'gathered'"):
+        branching(net.blocks[0], images(2, (16, 8, 8)), torch.eye(2))
+
+
+@pytest.mark.parametrize("executor", [branching, gathered], ids=lambda executor: executor.__name__)
+def test_a_skipped_residual_branch_is_never_called(executor, monkeypatch: pytest.MonkeyPatch):
+    net = network()
+    for block in net.backbone.blocks:
+        monkeypatch.setattr(block, "residual1", None)
+    x = images(1)
+    net.forward_path(x, empty_path(net), executor=executor)
+    with pytest.raises(TypeError):
+        net.forward_path(x, full_path(net), executor=executor)
+
+
+def test_masked_computes_everything_and_gathered_only_its_share():
+    net, x = network(), images(8)
+    decisions = paths(net, 8)
+    full = int(net.forward_path(x, full_path(net)).macs.sum())
+    assert counted_macs(net, x, decisions, masked) == full
+    assert counted_macs(net, x, decisions, gathered) == int(net.forward_path(x, decisions).macs.sum()) < full
+
+
+# Early exit
+
+
+def confident(net: DynamicNetwork, x: Tensor, share: float = 0.5) -> float:
+    """A confidence that about `share` of the images reach at the first stage."""
+    return float(net(x).stage_logits[0].softmax(1).amax(1).quantile(1 - share))
+
+
+@pytest.mark.parametrize("executor", [masked, gathered], ids=lambda executor: executor.__name__)
+@pytest.mark.parametrize("batch", [1, 2, 33])
+@torch.no_grad()
+def test_early_exit(executor, batch: int):
+    net, x = network(), images(batch)
+    whole = net(x)
+    confidence = confident(net, x)
+    trace = net(x, executor=executor, exit_confidence=confidence)
+    sure = torch.stack([z.softmax(1).amax(1) >= confidence for z in whole.stage_logits[:-1]] + [torch.ones(batch).bool()])
+    assert torch.equal(trace.exit_stage, sure.float().argmax(0))  # the first stage that is sure
+    for b, stage in enumerate(trace.exit_stage.tolist()):
+        assert agreeing(trace.logits[b], whole.stage_logits[stage][b])
+        reached = 3 * (stage + 1)
+        assert trace.decisions[b, :reached].tolist() == whole.decisions[b, :reached].tolist()
+        assert (trace.decisions[b, reached:] == -1).all()
+        if stage < 2:
+            assert trace.macs[b] < whole.macs[b]
+        else:
+            assert trace.macs[b] == whole.macs[b]
+    assert trace.logits is trace.stage_logits[-1]
+
+
+@torch.no_grad()
+def test_early_exit_does_the_work_it_counts():
+    net, x = network(), images(16)
+    confidence = confident(net, x)
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        trace = net(x, executor=gathered, exit_confidence=confidence)
+    assert counter.get_total_flops() == 2 * int(trace.macs.sum())
+    assert 0 < int((trace.exit_stage == 0).sum()) < 16
+
+
+@pytest.mark.parametrize("executor", EAGER.values(), ids=EAGER.keys())
+@torch.no_grad()
+def test_everybody_may_leave_at_once(executor):
+    """With branching at batch 1 nobody is left for the later blocks."""
+    net, x = network(), images(1)
+    trace = net(x, executor=executor, exit_confidence=0.0)
+    assert trace.exit_stage.tolist() == [0]
+    assert agreeing(trace.logits, net(x).stage_logits[0])
+    assert trace.decisions[0, 3:].tolist() == [-1] * 6
+
+
+@torch.no_grad()
+def test_nobody_leaves_below_an_impossible_confidence():
+    net, x = network(), images(5)
+    trace, whole = net(x, exit_confidence=1.1), net(x)
+    assert torch.equal(trace.logits, whole.logits) and torch.equal(trace.macs, whole.macs)
+
+
+@torch.no_grad()
+def test_lookahead_survives_the_departure_of_others():
+    net, x = network(lookahead=4), images(20)
+    whole, trace = net(x), net(x, exit_confidence=confident(net, x))
+    stayed = trace.exit_stage == 2
+    assert 0 < int(stayed.sum()) < 20
+    assert torch.equal(trace.decisions[stayed], whole.decisions[stayed])
+
+
+# The engine
+
+
+@pytest.mark.parametrize("executor", ["auto", *EAGER])
+def test_engine_agrees_with_the_network(executor: str):
+    net, x = network(), images(4)
+    engine = Engine(net, executor)
+    with torch.no_grad():
+        expected = net(x, heads=False)
+    for b in range(4):
+        assert agreeing(engine(x[b : b + 1]).logits[0], expected.logits[b])
+    if executor != "branching":
+        assert agreeing(engine(x).logits, expected.logits)
+    assert not engine(x[:1]).logits.requires_grad
+    forced = engine(x[:1], force=full_path(net))
+    assert (forced.decisions == 1).all() and len(forced.router_logits) == 9
+    assert torch.equal(forced.macs, net.forward_path(x[:1], full_path(net), heads=False).macs)
+
+
+def test_engine_calibrates_to_its_budget():
+    net = network()
+    pixels = torch.randint(0, 256, (300, *SHAPE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    engine = Engine(net, "gathered", budget=0.6)
+    with pytest.raises(UserError, match="call engine.calibrate"):
+        engine(pixels[:1])
+    assert engine.calibrate(pixels) == pytest.approx(0.6, rel=0.02)
+    assert engine(pixels).macs.double().mean().item() / net.static_macs == pytest.approx(0.6, rel=0.02)
+    assert engine.calibrate(pixels, budget=0.8) == pytest.approx(0.8, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"executor": "gatherd"}, "Did you mean 'gathered'?"),
+        ({"threads": 0}, "threads must be at least 1"),
+        ({"budget": 0.0}, "share of the static cost"),
+        ({"budget": 60}, "share of the static cost"),
+        ({"exit_confidence": 90}, "probability"),
+    ],
+)
+def test_engines_that_cannot_be(settings: dict, message: str):
+    with pytest.raises(UserError) as caught:
+        Engine(network(), **settings)
+    assert message in str(caught.value)
+
+
+def test_engine_wants_stage_heads_for_early_exit():
+    with pytest.raises(UserError, match="needs stage heads"):
+        Engine(create_model("resnet8", "convnet-aig"), exit_confidence=0.9)
+
+
+def test_engine_refuses_images_that_are_not_finite():
+    x = images(1)
+    x[0, 0, 0, 0] = float("nan")
+    with pytest.raises(UserError, match="NaN"):
+        Engine(network())(x)
+
+
+def test_engine_needs_a_budget_to_calibrate():
+    with pytest.raises(UserError, match="needs a budget"):
+        Engine(network()).calibrate(torch.zeros(4, *SHAPE, dtype=torch.uint8))

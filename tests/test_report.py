@@ -1,0 +1,578 @@
+"""The report page: whole, self-contained and honest about what is missing, for whatever a run folder holds."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from spnet.training.config import RunConfig
+
+SECTIONS = (
+    "Accuracy, cost and blocks over the epochs",
+    "Stability",
+    "Losses, gradients and stages",
+    "Collapse",
+    "What each test image costs",
+    "Full configuration",
+)
+FIGURES = ("Execution rate of every block", "Flipped decisions", "Path agreement", "Losses", "Gradient shares")
+
+
+# --- run folders, made up in the very form that training writes
+
+
+def evaluation(
+    accuracy: float, ratio: float, blocks: int, static: bool, backbone_macs: float = 2.5e6
+) -> dict[str, Any]:
+    return {
+        "accuracy": accuracy,
+        "n": 450,
+        "macs_mean": ratio * backbone_macs,
+        "macs_static": backbone_macs,
+        "gflops_mean": 2e-9 * ratio * backbone_macs,
+        "cost_ratio": ratio,
+        "execution_rate": ratio,
+        "execution_rate_per_block": [1.0 if static else round(ratio, 4)] * blocks,
+        "distinct_paths": 1 if static else 31,
+        "stage_accuracy": [accuracy - 40, accuracy - 10, accuracy],
+        "evolution_kl": 0.4,
+        "images_per_second": 4000.0,
+        "accuracy_shuffled_paths": accuracy - 2,
+        "accuracy_fixed_path": accuracy - 1,
+        "cost_ratio_fixed_path": ratio,
+    }
+
+
+def epoch_row(epoch: int, epochs: int, blocks: int, static: bool, held_out: bool, shift: float) -> dict[str, Any]:
+    done = epoch / epochs
+    rates = [
+        1.0 if static else round(1 - done * (0.5 + 0.5 * math.sin(3 * block + shift)) * 0.8, 4)
+        for block in range(blocks)
+    ]
+    row: dict[str, Any] = {
+        "epoch": epoch,
+        "phase": "static" if static or (epochs > 1 and done <= 0.3) else "dynamic",
+        "losses": {"classification": 2.3 * math.exp(-3 * done) + 0.02},
+        "watched": {},
+        "gradient_share": {"classification": 1.0},
+        "loss": 2.3 * math.exp(-3 * done),
+        "train_accuracy": 97 - 80 * math.exp(-6 * done) + shift,
+        "train_macs_mean": 2.5e6 * (sum(rates) / blocks if blocks else 1.0) * 0.95,
+        "n": 512,
+        "macs_mean": 2.5e6 * sum(rates) / max(blocks, 1),
+        "macs_static": 2500000,
+        "gflops_mean": 0.004,
+        "cost_ratio": sum(rates) / max(blocks, 1),
+        "execution_rate": sum(rates) / max(blocks, 1),
+        "execution_rate_per_block": rates,
+        "distinct_paths": 31,
+        "stage_accuracy": [30 + 20 * done, 60 + 30 * done, 98 - 80 * math.exp(-6 * done) + shift],
+        "evolution_kl": 0.3 + 0.4 * math.exp(-4 * done) + 0.01 * shift,
+        "validation_accuracy" if held_out else "probe_accuracy": 98 - 80 * math.exp(-6 * done) + shift,
+        "lr": 0.1 * (1 - done),
+        "seconds": 2.5,
+        "train_images": 1344,
+        "precision": "fp32",
+    }
+    if not static:
+        row["losses"] |= {"rate": 0.1 * (1.2 - done), "path": 0.03, "logits": 0.1, "evolution": 1.2e-4}
+        row["gradient_share"] = {"classification": 0.6, "rate": 0.2, "path": 0.1, "logits": 0.0999, "evolution": 1e-4}
+        row |= {"flips": None if epoch == 1 else 0.2 * (1.1 - done) + 0.01 * shift, "path_agreement": 0.8 + 0.15 * done}
+        row |= {"always_run": [0], "always_skipped": []}
+    return row
+
+
+def make_run(
+    folder: Path,
+    *,
+    method: str = "spnet",
+    backbone: str = "resnet20",
+    data: str = "digits",
+    epochs: int = 12,
+    blocks: int = 9,
+    seed: int = 0,
+    finished: bool = True,
+    held_out: bool = False,
+    accuracy: float = 97.33,
+    ratio: float = 0.702,
+    change: Any = lambda rows, result: None,
+    **settings: Any,
+) -> Path:
+    """Write a run folder. `change(rows, result)` may spoil what is written."""
+    static = method == "static"
+    settings = {"epochs": epochs, "seed": seed, "validation": 0.1 if held_out else 0.0, **settings}
+    settings |= {} if static else {"budget": 0.7}
+    config = RunConfig(method, "", backbone, data, settings)
+    folder.mkdir(parents=True)
+    facts = {"classes": [str(i) for i in range(10)], "input_shape": [1, 8, 8], "mean": [0.3], "std": [0.4]}
+    (folder / "config.json").write_text(json.dumps({"format": 1, "spnet": "0.1.0", **config.to_json(), **facts}))
+    rows = [
+        epoch_row(e + 1, epochs, blocks, static, held_out, 0.5 * seed)
+        for e in range(epochs if finished else epochs // 2)
+    ]
+    macs = {"resnet8": 0.8e6, "resnet14": 1.7e6}.get(backbone, 2.5e6)
+    final = evaluation(accuracy, 1.0 if static else ratio, blocks, static, macs)
+    result: dict[str, Any] = {"hash": config.hash, "label": config.label, "config": config.to_json()}
+    result["last"] = final if static else evaluation(accuracy + 0.4, 0.84, blocks, static, macs)
+    if not static:
+        result["budgets"] = [
+            {"budget": 0.5, "calibration_cost": 0.5, **evaluation(accuracy - 2, 0.5, blocks, False, macs)}
+        ]
+        result["calibrated"] = {"budget": 0.7, "calibration_cost": 0.699, **final}
+    result["final"] = final
+    if held_out:
+        result["best_epoch"] = {"epoch": epochs, "validation_accuracy": 98.0}
+    result["end_of_training"] = rows[-1] if rows else {}
+    result |= {"train_seconds": 2.5 * epochs, "train_images": 1344 * epochs}
+    made = {"spnet": "0.1.0", "commit": "abc123-dirty", "torch": "2.14", "python": "3.11"}
+    result["made_with"] = {**made, "hardware": "2x A <fast> CPU & friends", "threads": 2, "precision": "fp32"}
+    change(rows, result)
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    if finished:
+        (folder / "result.json").write_text(json.dumps(result))
+    return folder
+
+
+# --- reading a page
+
+
+class Page(HTMLParser):
+    """What a page shows, and proof that every element is closed where it should be."""
+
+    VOID = frozenset({"meta", "img", "br", "link"})
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self.raw = file.read_bytes()
+        self.stack: list[str] = []
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.pieces: list[str] = []
+        self.feed(self.raw.decode("utf-8"))
+        assert not self.stack
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag not in self.VOID:
+            self.stack.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.stack.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.stack and self.stack[-1] not in ("script", "style"):
+            self.pieces.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.pieces).split())
+
+    def check(self) -> "Page":
+        """Nothing is fetched from anywhere, nothing is not a number."""
+        for name, value in self.attributes:
+            if name in ("src", "href", "action", "data", "srcset", "poster"):
+                assert value is not None and value.startswith(("data:", "#")), value
+            assert "nan" not in (value or "").lower().split() and "inf" not in (value or "").lower().split(), (
+                name,
+                value,
+            )
+        assert b"http://" not in self.raw and b"https://" not in self.raw
+        assert b"@import" not in self.raw and b"url(" not in self.raw
+        assert not re.search(r"\b(nan|NaN|None|inf)\b", self.text.replace("none", "")), self.text
+        return self
+
+
+def page_of(*folders: Path) -> Page:
+    out = folders[0].parent / "page.html"
+    write_report(list(folders), out)
+    return Page(out).check()
+
+
+# --- one run
+
+
+def test_one_run_shows_every_section_and_its_headline_figures(tmp_path: Path) -> None:
+    page = page_of(make_run(tmp_path / "run"))
+    for words in (*SECTIONS, *FIGURES):
+        assert words in page.text
+    for words in ("97.33 %", "n = 450", "70.2 %", "1.755 MMACs", "0.00351 GFLOPs", "95.33 %", "96.33 %", "30 s"):
+        assert words in page.text, words
+    for words in ("2x A <fast> CPU & friends", "torch 2.14", "abc123-dirty", "spnet train --method spnet"):
+        assert words in page.text, words
+    for words in ("as trained", "calibrated", "calibrated to 50.0 %", "aim 70.0 % of static, reached 69.9 %"):
+        assert words in page.text, words
+    assert "1 of 9 blocks ran for every watched image" in page.text
+    assert all(byte < 128 for byte in page.raw)
+
+
+def test_sections_come_in_their_order(tmp_path: Path) -> None:
+    text = page_of(make_run(tmp_path / "run")).text
+    places = [text.index(title) for title in SECTIONS]
+    assert places == sorted(places)
+
+
+def test_probe_accuracy_is_said_to_be_of_training_images(tmp_path: Path) -> None:
+    probed, held_out = page_of(make_run(tmp_path / "a")).text, page_of(make_run(tmp_path / "b", held_out=True)).text
+    assert (
+        "512 of the training images" in probed
+        and "validation" not in probed.split("Full configuration")[0].split("Cost")[-1]
+    )
+    assert "held out of training" in held_out and "512 of the training images" not in held_out
+    assert "best epoch by validation" in held_out
+
+
+def test_phases_are_marked_by_name(tmp_path: Path) -> None:
+    page = page_of(make_run(tmp_path / "run"))
+    assert "phase static" in page.text and "phase dynamic" in page.text
+    assert "phase" not in page_of(make_run(tmp_path / "flat", method="static")).text.split("Full configuration")[0]
+
+
+def test_the_command_makes_the_same_run(tmp_path: Path) -> None:
+    from spnet.cli import Parser, train
+
+    configs = [
+        RunConfig(),
+        RunConfig("convnet-aig", "spnet", "resnet14", "digits", {"targets": (0.5,) * 6, "nesterov": True, "epochs": 3}),
+        RunConfig("static", "", "resnet8", "cifar10", {"lr": 0.02, "milestones": (0.2, 0.9), "clip_value": 0.5}),
+        RunConfig("spnet", "", "resnet20", "digits", {"epochs": 6, "path": 0.3, "stage_weights": (0.1, 0.2, 1.0)}),
+    ]
+    for config in configs:
+        argv = shlex.split(command(config))
+        assert argv[:2] == ["spnet", "train"]
+        parser = Parser(allow_abbrev=False)
+        train.configure(parser, argv[2:])
+        args = parser.parse_all(argv[2:])
+        given = {name.removeprefix("setting:"): v for name, v in vars(args).items() if name.startswith("setting:")}
+        assert train._base(args).with_settings(**given).hash == config.hash
+
+
+# --- what can be odd about a run
+
+
+def blank(rows: list[dict[str, Any]], result: dict[str, Any]) -> None:
+    for record in (*rows, result["final"], result["last"], result):
+        for key in [k for k, v in record.items() if isinstance(v, (int, float)) and k != "epoch"]:
+            record[key] = math.nan if len(key) % 2 else None
+    for row in rows:
+        row["losses"] = dict.fromkeys(row["losses"], math.inf)
+        row["execution_rate_per_block"] = [math.nan] * 9
+        row["gradient_share"] = None
+
+
+def strip(rows: list[dict[str, Any]], result: dict[str, Any]) -> None:
+    for row in rows:
+        row.clear()
+    result["final"] = {"accuracy": 90.0}
+    del result["made_with"], result["end_of_training"], result["calibrated"]
+
+
+def one_nan(rows: list[dict[str, Any]], result: dict[str, Any]) -> None:
+    rows[3]["losses"]["rate"] = math.nan
+    rows[3]["execution_rate_per_block"][2] = None
+    rows[4]["flips"] = -math.inf
+
+
+def miss(rows: list[dict[str, Any]], result: dict[str, Any]) -> None:
+    result["calibrated"] = {"budget": 0.7, "missed": "budget 0.7 is out of reach"}
+    result["final"] = result["last"]
+    result["budgets"] = [{"budget": 0.1, "missed": "budget 0.1 is out of reach"}]
+
+
+def collapse(rows: list[dict[str, Any]], result: dict[str, Any]) -> None:
+    rows[-1] |= {"always_run": [0, 1, 2, 3, 4, 5], "always_skipped": [6, 7, 8]}
+
+
+ODD: dict[str, tuple[dict[str, Any], str]] = {
+    "one epoch": ({"epochs": 1}, "97.33 %"),
+    "two epochs": ({"epochs": 2}, "97.33 %"),
+    "one block": ({"blocks": 1}, "1 of 1 blocks ran for every watched image"),
+    "no blocks logged": ({"blocks": 0}, "97.33 %"),
+    "many epochs": ({"epochs": 700}, "A column is the mean of 5 epochs"),
+    "static": ({"method": "static"}, "A static network: every block runs for every image"),
+    "nothing is a number": ({"change": blank}, "Full configuration"),
+    "nothing is there": ({"change": strip}, "90.00 %"),
+    "one value is none": ({"change": one_nan}, "97.33 %"),
+    "budget missed": ({"change": miss}, "Not calibrated: budget 0.7 is out of reach"),
+    "collapsed": ({"change": collapse}, "All blocks have collapsed"),
+    "unfinished": ({"finished": False}, "the run is not finished (6 of 12 epochs, no result.json)"),
+    "not begun": ({"finished": False, "epochs": 1}, "No curves: metrics.jsonl is missing"),
+    "nothing collapsed": ({"change": lambda rows, _: rows[-1].update(always_run=[])}, "No block has collapsed"),
+    "constant": (
+        {"change": lambda rows, _: [row.update(rows[0] | {"epoch": row["epoch"]}) for row in rows]},
+        "97.33 %",
+    ),
+    "negative losses": ({"change": lambda rows, _: [row["losses"].update(reward=-0.5) for row in rows]}, "reward"),
+}
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_an_odd_run_still_gets_its_page(tmp_path: Path, case: str) -> None:
+    given, words = ODD[case]
+    folder = make_run(tmp_path / "run", **given)
+    assert words in page_of(folder).text
+    assert words.split(":")[0] in page_of(folder, make_run(tmp_path / "usual")).text
+
+
+def test_damaged_files_are_named(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    (folder / "result.json").write_text('{"label": ')
+    log = (folder / "metrics.jsonl").read_text()
+    (folder / "metrics.jsonl").write_text(log[:-200] + "\n[1]\n")
+    text = page_of(folder).text
+    assert "No test figures" in text and "cannot be read as JSON" in text and "Execution rate of every block" in text
+
+
+def test_what_cannot_be_shown_is_said(tmp_path: Path) -> None:
+    assert "Not shown: " in page_of(make_run(tmp_path / "run")).text
+    assert "model.safetensors does not exist" in page_of(make_run(tmp_path / "other")).text
+    assert "the test set is read only after the last epoch" in page_of(make_run(tmp_path / "half", finished=False)).text
+
+
+def test_names_are_escaped(tmp_path: Path) -> None:
+    def rename(rows: list[dict[str, Any]], result: dict[str, Any]) -> None:
+        result["label"] = "<script>alert('1')</script> & \"co\""
+        for row in rows:
+            row["phase"] = "<b>phase</b>"
+            row["losses"]["<i>term</i>"] = 0.1
+
+    first = make_run(tmp_path / "a<b>&", change=rename)
+    for page in (page_of(first), page_of(first, make_run(tmp_path / "c"))):
+        assert page.tags.count("script") == 1 and "i" not in page.tags
+        assert (
+            "<script>alert('1')</script> & \"co\"" in page.text and "<i>term</i>" in page.text and "a<b>&" in page.text
+        )
+
+
+def test_a_folder_whose_name_is_no_text(tmp_path: Path) -> None:
+    page_of(make_run(tmp_path / "na\udcffme é"))
+
+
+def test_bad_input_is_a_user_error(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    (tmp_path / "empty").mkdir()
+    for folders in ([tmp_path / "none"], [tmp_path / "empty"], [folder, tmp_path / "empty"], []):
+        with pytest.raises(UserError):
+            write_report(folders, tmp_path / "page.html")
+    for out in (tmp_path / "run", folder / "config.json" / "page.html"):
+        with pytest.raises(UserError, match="cannot write"):
+            write_report([folder], out)
+    assert not (tmp_path / "page.html").exists()
+
+
+# --- several runs
+
+
+def several(root: Path) -> list[Path]:
+    return [
+        make_run(root / "s8", method="static", backbone="resnet8", blocks=3, accuracy=95.2),
+        make_run(root / "s20", method="static", accuracy=97.8),
+        make_run(root / "p0", accuracy=97.0),
+        make_run(root / "p1", accuracy=98.0, seed=1, epochs=12),
+        make_run(root / "aig", method="convnet-aig", held_out=True, epochs=5, target=0.4),
+        make_run(root / "half", method="dynamic", finished=False),
+    ]
+
+
+def test_several_runs_are_compared(tmp_path: Path) -> None:
+    folders = several(tmp_path)
+    page = page_of(*folders)
+    for words in ("6 runs", "Every run", "Means over the seeds", "97.50 ± 0.71", "Accuracy against cost on digits"):
+        assert words in page.text, words
+    for words in (
+        "static ladder",
+        "± 1 standard deviation",
+        "spnet resnet20 (2 seeds)",
+        "Probe accuracy",
+        "Validation accuracy",
+    ):
+        assert words in page.text, words
+    assert f"because not finished or damaged (see their own parts): {tmp_path / 'half'}" in page.text
+    values = dict(page.attributes)
+    anchors = {value for name, value in page.attributes if name == "href" and value and value.startswith("#")}
+    ids = {f"#{value}" for name, value in page.attributes if name == "id"}
+    assert anchors == ids and len(ids) == 6 and values
+
+
+def test_runs_that_differ_in_their_seed_are_one_group(tmp_path: Path) -> None:
+    groups = group([read_run(folder) for folder in several(tmp_path)])
+    assert [found.name for found in groups] == [
+        "static resnet8",
+        "static resnet20",
+        "spnet resnet20",
+        "convnet-aig resnet20",
+        "dynamic resnet20",
+    ]
+    assert [len(found.runs) for found in groups] == [1, 1, 2, 1, 1]
+    values, band = groups[2].curve(lambda run: run.series("probe_accuracy"))
+    assert band is not None and all(lo < v < hi for lo, v, hi in zip(band[0], values, band[1], strict=True))  # type: ignore
+
+
+def test_groups_of_one_label_are_named_by_what_differs(tmp_path: Path) -> None:
+    folders = [make_run(tmp_path / str(target), target=target) for target in (0.4, 0.6)]
+    assert [found.name for found in group([read_run(f) for f in folders])] == ["spnet target 0.4", "spnet target 0.6"]
+
+
+def test_the_same_run_twice(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    assert "97.33" in page_of(folder, folder).text
+
+
+# --- with a network and its data
+
+
+def test_test_images_are_shown(tmp_path: Path) -> None:
+    folder = with_network(make_run(tmp_path / "run", backbone="resnet8", blocks=3))
+    page = page_of(folder)
+    for words in (
+        "Cost per test image",
+        "The 8 cheapest",
+        "The 8 dearest",
+        "Which blocks each class runs",
+        "result.json has",
+    ):
+        assert words in page.text, words
+    assert page.tags.count("img") == 16
+    assert len(re.findall(r"\b[01]\|[01]\|[01]\b", page.text)) == 16
+
+
+def test_equal_costs_have_no_cheapest_image(tmp_path: Path) -> None:
+    text = page_of(with_network(make_run(tmp_path / "run", method="static", backbone="resnet8", blocks=3))).text
+    assert "Every one of the 450 test images costs the same: 100.0 % of the static network" in text
+    assert "cheapest" not in text
+
+
+def test_data_that_are_not_here_or_not_those_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPNET_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("SPNET_DATA", raising=False)
+    folder = with_network(make_run(tmp_path / "run", backbone="resnet8", blocks=3))
+    record = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(record | {"classes": [f"class {i}" for i in range(10)]}))
+    assert "are not those of the run" in page_of(folder).text
+    (folder / "config.json").write_text(json.dumps(record | {"data": "cifar10"}))
+    assert "cifar10 is not on this machine" in page_of(folder).text
+    (folder / "config.json").write_text(json.dumps(record | {"data": f"folder:{tmp_path / 'gone'}"}))
+    assert "there is no file or folder" in page_of(folder).text
+    (folder / "model.safetensors").write_bytes(b"damaged")
+    assert "is damaged" in page_of(folder).text
+
+
+def with_network(folder: Path) -> Path:
+    """Add an untrained network that decides for some images and not for others."""
+    import torch
+
+    from spnet import data
+    from spnet.build import build_network, create_method
+    from spnet.training.checkpoint import read_config, save_network
+
+    config, facts = read_config(folder)
+    method = create_method(config.method, config.wrapper, config.method_settings)
+    shape = tuple(facts["input_shape"])
+    mean, std = tuple(facts["mean"]), tuple(facts["std"])
+    net = build_network(method, config.backbone, num_classes=10, input_shape=shape, mean=mean, std=std, seed=0).eval()
+    if any(net.gated):
+        with torch.no_grad():
+            scores = net(data.load("digits").test.images).router_logits[1]
+        net.decision_shift.fill_(float((scores[:, 0] - scores[:, 1]).median()))
+    save_network(folder, net)
+    return folder
+
+
+def test_twenty_large_runs_stay_under_five_megabytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from spnet.report import page as page_module
+    from spnet.report.tested import Tested
+
+    generator = torch.Generator().manual_seed(0)
+    count, blocks = 1000, 54
+    tested = Tested(
+        images=torch.randint(0, 256, (count, 3, 32, 32), generator=generator, dtype=torch.uint8),
+        labels=[i % 100 for i in range(count)],
+        predicted=[0] * count,
+        shares=torch.rand(count, generator=generator).tolist(),
+        decisions=torch.randint(0, 2, (count, blocks), generator=generator).tolist(),
+        options=(2,) * blocks,
+        gated=(True,) * blocks,
+        stage_lengths=(18, 18, 18),
+        classes=tuple(f"some long class name {i}" for i in range(100)),
+    )
+    monkeypatch.setattr(page_module, "run_test_images", lambda run, load_data: tested)
+
+    def roughen(rows: list[dict[str, Any]], result: dict[str, Any]) -> None:
+        for row in rows:
+            row["execution_rate_per_block"] = torch.rand(blocks, generator=generator).tolist()
+
+    given = {"backbone": "resnet110", "blocks": blocks, "epochs": 349, "change": roughen}
+    folders = [
+        make_run(tmp_path / f"run{seed}", seed=seed, target=0.4 + 0.05 * (seed % 10), **given) for seed in range(20)
+    ]
+    page = page_of(*folders)
+    assert len(page.raw) < 5_000_000
+    assert len(page_of(folders[0]).raw) < 1_000_000
+
+
+# --- the parts
+
+
+def test_markup_escapes_what_is_not_markup() -> None:
+    assert element("b", "a<b", Markup("<i>"), None, title='"&') == '<b title="&quot;&amp;">a&lt;b<i></b>'
+    assert element("rect", x=1.0, y=0.25, hidden=True, class_=None) == '<rect x="1" y="0.2" hidden/>'
+
+
+def test_numbers_as_they_are_written() -> None:
+    assert fixed(1234.567, 1) == "1,234.6" and fixed(math.nan) == fixed(None) == fixed("x") == "\N{EN DASH}"
+    assert significant(0.012345) == "0.0123" and significant(1.2e-6) == "1.20e-06" and significant(0) == "0"
+    assert (
+        duration(3.04) == "3.0 s"
+        and duration(59.9) == "60 s"
+        and duration(725) == "12 min 5 s"
+        and duration(12000) == "3 h 20 min"
+    )
+    assert (
+        standard_error(90, 100) == pytest.approx(3.0)
+        and standard_error(None, 5) is None
+        and standard_error(50, 0) is None
+    )
+
+
+@pytest.mark.parametrize(
+    "values", [[], [0.0], [5.0, 5.0], [1e-9, 2e-9], [1e6, 3e6], [-2.0, 7.0], [math.nan, 1.0], [99.999, 100.0]]
+)
+def test_scales_hold_their_values_and_have_ticks(values: list[float]) -> None:
+    scale = fitted(values, 0.0, 100.0)
+    for value in values:
+        assert math.isnan(value) or 0 <= scale(value) <= 100
+    ticks = scale.ticks()
+    assert 1 <= len(ticks) <= 12 and all(-1e-6 <= scale(v) <= 100 + 1e-6 for v, _ in ticks)
+    assert len({label for _, label in ticks}) == len(ticks)
+
+
+@pytest.mark.parametrize(("low", "high"), [(1, 1), (1, 2), (1, 6), (1, 12), (5, 60), (1, 349), (1, 100000)])
+def test_epoch_ticks_are_whole_and_few(low: int, high: int) -> None:
+    ticks = whole_ticks(low, high)
+    assert ticks[0] == low and ticks[-1] == high and len(ticks) <= 8 and ticks == sorted(set(ticks))
+
+
+def test_charts_of_nothing_and_of_little() -> None:
+    assert "<svg" in line_chart([], [], y_title="y")
+    assert "<circle" in line_chart(
+        [1.0], [Line("a", [None]), Line("b", [2.0])], y_title="y", log=True, marks=[Mark(1, "p")]
+    )
+    assert (
+        "<svg" in histogram([], x_title="x", y_title="y")
+        and histogram([3.0, 3.0], x_title="x", y_title="y").count("<rect") == 1
+    )
+    assert "<svg" in heat_map([], [], [], row="r", column="c")
+    drawn = heat_map([[0.5, None], [0.0, 1.0]], ["a", "b"], ["1", "2"], row="r", column="c", written=True)
+    assert "r a, c 1: 50.0 %" in drawn and "r a, c 2: \N{EN DASH}" in drawn
+
+
+def test_a_gap_is_left_open() -> None:
+    drawn = line_chart([1.0, 2.0, 3.0, 4.0], [Line("a", [1.0, 2.0, None, 4.0])], y_title="y")
+    path = re.search(r'd="(M[^"]*)"[^>]*class="curve"', drawn)
+    assert path is not None and path[1].count("M") == 2

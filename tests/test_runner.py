@@ -1,0 +1,124 @@
+"""Lists of runs: never trained twice, safe to kill, the same table afterwards."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from spnet import data
+from spnet.experiments.statistics import paired_difference, summary
+from spnet.experiments.table import Row, comma_separated, markdown, table
+from spnet.training.config import RunConfig
+from spnet.training.fit import fit
+from spnet.training.runner import run_all, unique, with_curves
+
+TINY = {"epochs": 2, "batch_size": 128, "validation": 0.0, "subset": 256}
+
+
+def tiny(seed: int, **settings: object) -> RunConfig:
+    return RunConfig("dynamic", "", "resnet8", "digits", {**TINY, "seed": seed, **settings})
+
+
+class FakeJob:
+    """A training that ends at once, writing the least a result needs."""
+
+    def __init__(self, config: RunConfig, folder: Path, code: int) -> None:
+        self.code = code
+        if code == 0:
+            folder.mkdir(parents=True)
+            (folder / "result.json").write_text(json.dumps({"hash": config.hash}))
+
+    def poll(self) -> int:
+        return self.code
+
+    def stop(self) -> None: ...
+
+
+def test_equal_configs_have_equal_names_and_a_path_does_not_count() -> None:
+    assert tiny(0).hash == tiny(0).hash != tiny(1).hash
+    here, there = (RunConfig("static", "", "resnet8", f"cifar10:/somewhere/{place}") for place in "ab")
+    assert here.hash == there.hash
+    # A setting at its default names the same run as leaving it out, so new settings do not rename old runs.
+    assert tiny(0, tau=1.0).hash == tiny(0).hash != tiny(0, tau=2.0).hash
+    assert len(unique([tiny(0), tiny(0), tiny(1)])) == 2
+
+
+def test_finished_runs_are_not_run_again_and_failures_are_kept(tmp_path: Path) -> None:
+    launched: list[str] = []
+
+    def launch(config: RunConfig, folder: Path, threads: int) -> FakeJob:
+        launched.append(config.hash)
+        return FakeJob(config, folder, code=1 if config.training.seed == 1 else 0)
+
+    runs = [tiny(seed) for seed in (0, 1, 2)]
+    board = run_all(runs, results=tmp_path / "results", work=tmp_path / "work", launch=launch, pause=0)
+    assert len(launched) == 3 and list(board.failed) == [runs[1].hash]
+    assert sorted(board.finished) == sorted([runs[0].hash, runs[2].hash])
+    launched.clear()
+    run_all(runs, results=tmp_path / "results", work=tmp_path / "work", launch=launch, pause=0)
+    assert launched == [runs[1].hash]
+
+
+SCRIPT = """
+import json, sys
+from pathlib import Path
+from spnet.training.config import RunConfig
+from spnet.training.runner import run_all
+root = Path(sys.argv[1])
+runs = [RunConfig.from_json(record) for record in json.loads(sys.argv[2])]
+sys.exit(len(run_all(runs, results=root / "results", work=root / "work", pause=0.05).failed))
+"""
+
+
+def test_a_killed_runner_ends_in_the_same_records(tmp_path: Path) -> None:
+    runs = [tiny(0, epochs=1), tiny(1, epochs=3)]
+    arguments = [str(tmp_path), json.dumps([run.to_json() for run in runs])]
+
+    def start() -> "subprocess.Popen[bytes]":
+        return subprocess.Popen([sys.executable, "-c", SCRIPT, *arguments], env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+    process = start()
+    while not (tmp_path / "work" / runs[1].hash / "metrics.jsonl").is_file():  # the first is done, the second under way
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    first = tmp_path / "results" / f"{runs[0].hash}.json"
+    stamp = first.stat().st_mtime_ns
+    time.sleep(0.5)  # the orphaned worker notices and ends
+    assert start().wait() == 0
+    assert first.stat().st_mtime_ns == stamp, "a finished run was run again"
+    whole = tmp_path / "whole"
+    fit(runs[1], data.load("digits"), whole)
+    ours = json.loads((tmp_path / "results" / f"{runs[1].hash}.json").read_text())
+    theirs = with_curves(whole)
+    assert ours["final"]["accuracy"] == theirs["final"]["accuracy"] and ours["curves"] == theirs["curves"]
+
+
+def test_summary_and_paired_difference() -> None:
+    assert summary([1.0, 2.0, 3.0]).std == pytest.approx(1.0)
+    assert str(summary([2.0])) == "2.00"
+    difference = paired_difference({0: 3.0, 1: 5.0, 2: 1.0}, {0: 2.0, 1: 3.0})
+    assert difference is not None and difference.n == 2 and difference.mean == 1.5
+    assert difference.half == pytest.approx(12.706 * 0.70711 / 2**0.5, rel=1e-3)  # t quantile of one degree of freedom
+    assert paired_difference({0: 1.0}, {1: 1.0}) is None
+
+
+def test_table_says_n_and_leaves_unfinished_rows_out(tmp_path: Path) -> None:
+    run = tiny(0)
+    figures = {
+        "accuracy": 90.0, "macs_mean": 5e5, "macs_static": 1_000_000, "accuracy_shuffled_paths": 88.0,
+        "accuracy_fixed_path": 89.0, "distinct_paths": 3, "evolution_kl": 0.1,
+    }  # fmt: skip
+    record = {"label": "dynamic", "last": figures, "end_of_training": {"flips": 0.01}, "train_seconds": 3.0}
+    (tmp_path / f"{run.hash}.json").write_text(json.dumps(record))
+    rows = [Row("a", (run, tiny(1))), Row("b", (tiny(2),)), Row("c", (run,), "budget:0.5")]
+    cells = table(rows, tmp_path, baseline="a")
+    assert [row[:3] for row in cells[1:]] == [["a", "1", "90.00"]]
+    assert "50.0" in cells[1] and "0.001" in cells[1]
+    assert markdown(cells).count("\n") == 3 and comma_separated(cells).startswith("method,n,")

@@ -1,0 +1,95 @@
+"""Small things the tests share: images, networks with a life of their own, a plain ResNet to compare with."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from spnet.data import Dataset, Split
+from spnet.dynamic import DynamicNetwork
+
+SHAPE = (1, 8, 8)
+"""(channels, height, width) of digits, which most tests see."""
+
+
+def images(count: int, shape: tuple[int, int, int] = SHAPE, seed: int = 0) -> Tensor:
+    """Normalised float images."""
+    return torch.randn(count, *shape, generator=torch.Generator().manual_seed(seed))
+
+
+def paths(net: DynamicNetwork, count: int, seed: int = 0) -> Tensor:
+    """Random decisions (count, N) that the network can take."""
+    generator = torch.Generator().manual_seed(seed)
+    columns = [
+        torch.randint(0 if gated else options - 1, options, (count,), generator=generator)
+        for gated, options in zip(net.gated, net.options, strict=True)
+    ]
+    return torch.stack(columns, 1)
+
+
+def full_path(net: DynamicNetwork) -> Tensor:
+    return torch.tensor(net.options) - 1
+
+
+def empty_path(net: DynamicNetwork) -> Tensor:
+    """Every gated block skipped."""
+    return torch.tensor([0 if gated else k - 1 for gated, k in zip(net.gated, net.options, strict=True)])
+
+
+@torch.no_grad()
+def lively(net: DynamicNetwork, seed: int = 0) -> DynamicNetwork:
+    """Give a fresh network what training would: batch-norm statistics that matter, and routers that tell images apart."""
+    generator = torch.Generator().manual_seed(seed)
+    for norm in (m for m in net.modules() if isinstance(m, (nn.BatchNorm1d, nn.BatchNorm2d))):
+        assert norm.running_mean is not None and norm.running_var is not None
+        norm.running_mean.normal_(0, 0.2, generator=generator)
+        norm.running_var.uniform_(0.5, 1.5, generator=generator)
+        norm.weight.uniform_(0.5, 1.5, generator=generator)
+        norm.bias.normal_(0, 0.2, generator=generator)
+    for name, parameter in net.named_parameters():
+        if name.startswith("router.") and "norm" not in name:
+            parameter.normal_(0, 0.5, generator=generator)
+    return net.eval()
+
+
+def agreeing(a: Tensor, b: Tensor, tolerance: float = 1e-4) -> bool:
+    """Whether two tensors differ by less than `tolerance` of the larger's size."""
+    a, b = a.detach(), b.detach()
+    return bool((a - b).abs().max() <= tolerance * torch.maximum(a.abs().max(), b.abs().max()))
+
+
+def routed_alike(net: DynamicNetwork, logits: tuple[Tensor, ...], margin: float = 1e-4) -> Tensor:
+    """(B, L) True where the best option leads by more than `margin`, so that rounding cannot change the decision."""
+    best = [values.float().topk(2, dim=1).values for values in logits]
+    return torch.stack([top[:, 0] - top[:, 1] > margin for top in best], 1)
+
+
+@torch.no_grad()
+def plain_resnet(state: dict[str, Tensor], x: Tensor) -> Tensor:
+    """He et al.'s CIFAR ResNet in eval mode, written out from the weights of a `backbone.`; shortcut: subsample and pad."""
+
+    def conv_bn(name: str, x: Tensor, stride: int = 1) -> Tensor:
+        weight = state[f"{name}.0.weight"]
+        x = F.conv2d(x, weight, stride=stride, padding=weight.shape[-1] // 2)
+        mean, var = state[f"{name}.1.running_mean"], state[f"{name}.1.running_var"]
+        return F.batch_norm(x, mean, var, state[f"{name}.1.weight"], state[f"{name}.1.bias"])
+
+    x = F.relu(conv_bn("backbone.stem", x))
+    blocks = 1 + max(int(name.split(".")[2]) for name in state if name.startswith("backbone.blocks."))
+    for i in range(blocks):
+        name = f"backbone.blocks.{i}"
+        width = state[f"{name}.residual1.0.weight"].shape[0]
+        stride = 2 if width != x.shape[1] else 1
+        residual = conv_bn(f"{name}.residual2", F.relu(conv_bn(f"{name}.residual1", x, stride)))
+        shortcut = F.pad(x[:, :, ::stride, ::stride], (0, 0, 0, 0, 0, width - x.shape[1]))
+        x = F.relu(shortcut + residual)
+    return F.linear(x.mean((2, 3)), state["backbone.head.weight"], state["backbone.head.bias"])
+
+
+def part(dataset: Dataset, train: int, test: int) -> Dataset:
+    """The first images of a data set under the same name."""
+    from dataclasses import replace
+
+    def first(split: Split, count: int) -> Split:
+        return split.select(range(count))
+
+    return replace(dataset, train=first(dataset.train, train), test=first(dataset.test, test))
