@@ -58,15 +58,17 @@ def group(runs: Sequence[Run]) -> list[Group]:
 
 
 def _names(members: Sequence[list[Run]]) -> list[str]:
-    """The label; the backbone and data where they vary at all; settings that vary among the groups of one label."""
+    """The label; backbone and data where they vary at all; settings that vary where all these are equal."""
     first = [found[0] for found in members]
-    described = [_fields(run) for run in first]
     names = []
-    for run, own in zip(first, described, strict=True):
-        rivals = [fields for other, fields in zip(first, described, strict=True) if other.label == run.label]
+    for run in first:
         parts = [run.label]
-        parts += [str(own[key]) for key in ("backbone", "data") if len({str(fields[key]) for fields in described}) > 1]
-        varying = [k for k in own if k not in ("backbone", "data", "seed") and len({str(f.get(k)) for f in rivals}) > 1]
+        parts += [run.config.backbone] if len({other.config.backbone for other in first}) > 1 else []
+        parts += [run.data] if len({other.data for other in first}) > 1 else []
+        kin = (run.label, run.config.backbone, run.data)
+        rivals = [_settings(r) for r in first if (r.label, r.config.backbone, r.data) == kin]
+        own = _settings(run)
+        varying = [key for key in own if len({str(rival.get(key)) for rival in rivals}) > 1]
         if len(varying) <= NAMED:
             parts += [f"{key} {own[key]}" for key in varying]
         else:
@@ -75,5 +77,5 @@ def _names(members: Sequence[list[Run]]) -> list[str]:
     return names
 
 
-def _fields(run: Run) -> dict[str, Any]:
-    return {"backbone": run.config.backbone, "data": run.config.data, **run.config.to_json()["settings"]}
+def _settings(run: Run) -> dict[str, Any]:
+    return {key: value for key, value in run.config.resolved().items() if key != "seed"}

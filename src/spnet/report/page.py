@@ -32,8 +32,14 @@ class Detail:
     columns: int
     hovers: int
 
+    @classmethod
+    def among(cls, runs: int) -> "Detail":
+        """Coarser the more runs share the page, so that twenty large ones stay under five megabytes."""
+        return cls(min(160, max(40, 1000 // runs)), min(120, max(16, 360 // runs)))
 
-ALONE, AMONG_MANY = Detail(160, 120), Detail(60, 40)
+
+TOGETHER = Detail(160, 60)
+"""For the charts that show all runs at once."""
 
 
 def write_report(folders: Sequence[Path], out: Path) -> None:
@@ -71,7 +77,7 @@ def beside(name: str) -> Markup:
 
 
 def single(run: Run, load_data: LoadData) -> Markup:
-    return element("main", element("h1", run.label), under(run), *contents(run, load_data, ALONE))
+    return element("main", element("h1", run.label), under(run), *contents(run, load_data, Detail.among(1)))
 
 
 def several(runs: Sequence[Run], load_data: LoadData) -> Markup:
@@ -85,18 +91,18 @@ def several(runs: Sequence[Run], load_data: LoadData) -> Markup:
         figures = f"{fixed(final.get('accuracy'))} % at {percent_of(final.get('cost_ratio'))} of static"
         told = f"seed {run.config.training.seed}: {figures if final else 'no test figures'}"
         summary = join(names[id(run)], " ", element("span", told, class_="under"))
-        inside = [under(run), *contents(run, load_data, AMONG_MANY)]
+        inside = [under(run), *contents(run, load_data, Detail.among(len(runs)))]
         own.append(folded(summary, *inside, id=anchors[id(run)]))
     banded = any(len(found.runs) > 1 for found in groups)
     words = note("Bands: ± 1 standard deviation over the seeds around their mean.") if banded else None
-    charts = [*trade_off(groups), *curves(groups, AMONG_MANY.hovers), words]
+    charts = [*trade_off(groups), *curves(groups, TOGETHER.hovers), words]
     together = element("div", rows_of("Side by side", [legend(groups), *charts]), class_="together")
     title = element("h1", f"{len(runs)} runs")
     return element("main", title, comparison(groups, anchors), together, section("Each run"), *own)
 
 
 def under(run: Run) -> Markup:
-    return element("p", f"{run.config.backbone} on {run.config.data}, seed {run.config.training.seed}", class_="under")
+    return element("p", f"{run.config.backbone} on {run.data}, seed {run.config.training.seed}", class_="under")
 
 
 def contents(run: Run, load_data: LoadData, detail: Detail) -> list[Markup | None]:

@@ -32,6 +32,12 @@ class Run:
         return str(self.result.get("label") or self.config.label)
 
     @property
+    def data(self) -> str:
+        """The data's name, without the path of a data set that is the same everywhere."""
+        name, _, path = self.config.data.partition(":")
+        return name if name in ("cifar10", "cifar100") else f"{name}:{Path(path).name}" if path else name
+
+    @property
     def finished(self) -> bool:
         return bool(self.result)
 
@@ -90,7 +96,7 @@ class Run:
 
     def series(self, name: str, scale: float = 1.0) -> Series:
         """A logged number, one value an epoch (`group/name` for one of a group); None where missing or not finite."""
-        group, _, key = name.rpartition("/")
+        group, _, key = name.partition("/") if "/" in name else ("", "", name)
         values = [finite((row.get(group) or {} if group else row).get(key)) for row in self.rows]
         return [None if value is None else scale * value for value in values]
 

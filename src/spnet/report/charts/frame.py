@@ -1,16 +1,16 @@
 """What charts share: the drawing and its size, axes, text, and how wide text is."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from spnet.report.charts.scale import Scale
-from spnet.report.markup import Markup, element, join
+from spnet.report.markup import Markup, element, join, short
 
 WIDTH, HEIGHT = 400.0, 240.0
 """Units of a drawing: about pixels. Narrow, so that text stays readable at the width of a phone."""
 LEFT, TOP, BOTTOM = 46.0, 20.0, 36.0
 CHARACTER = 6.7
 COLOURS = 8
-DASHES = ("", "6 3", "2 3", "8 3 2 3")
+DASHES = ("", "6 3", "2 3", "8 3 2 3", "14 4", "1 2", "4 2 1 2 1 2", "12 2 2 2 2 2")
 
 
 def drawing(summary: str, *parts: str | None, height: float = HEIGHT) -> Markup:
@@ -39,6 +39,26 @@ def shortened(words: str, room: float) -> str:
     return words[:fits].rstrip() + "…" if fits >= 2 else ""
 
 
+def polyline(places: Sequence[tuple[float, float] | None]) -> str:
+    """Path data through the places, lifted at None: steps in whole tenths of a unit, so short, and without drift."""
+    parts: list[str] = []
+    pen: tuple[int, int] | None = None
+    for place in places:
+        if place is None:
+            pen = None
+            continue
+        here = round(10 * place[0]), round(10 * place[1])
+        command, (dx, dy) = ("M", here) if pen is None else ("l", (here[0] - pen[0], here[1] - pen[1]))
+        parts.append(f"{command}{_tenths(dx)} {_tenths(dy)}".replace(" -", "-"))
+        pen = here
+    return "".join(parts)
+
+
+def _tenths(count: int) -> str:
+    """`.7`, `-12.5`, `3`: a number of tenths in as few characters as it takes."""
+    return short(count / 10).replace("0.", ".") if -10 < count < 10 else short(count / 10)
+
+
 def colour(style: int) -> str:
     return f"var(--c{style % COLOURS})"
 
@@ -49,7 +69,7 @@ def ink(style: int) -> str:
 
 
 def dash(style: int) -> str | None:
-    """Lines that share a hue differ in their dashes, and so do neighbours, that they can be told apart in grey."""
+    """Lines differ in their dashes too, so that they can be told apart in grey."""
     return DASHES[(style + style // COLOURS) % len(DASHES)] or None
 
 

@@ -1,9 +1,10 @@
 """A heat map of shares from 0 to 1: one hue, the more the darker (on a dark page the lighter), so it reads in grey too.
 
-Cells of one level are one path: about ten bytes a cell. The pointer tells each cell's value, or each row's where there
-are many.
+Cells of one level are one path: about seven bytes a cell. The pointer tells each cell's value, or each row's where
+there are many.
 """
 
+import math
 from collections.abc import Sequence
 
 from spnet.report.charts.frame import WIDTH, drawing, shortened, text, width_of
@@ -38,7 +39,7 @@ def heat_map(
     hover_cells: with more cells than this the pointer tells rows.
     """
     label_width = min(110.0, max((width_of(name) for name in (row, *rows)), default=0.0))
-    left, right = 12 + label_width, WIDTH - 4
+    left, right = 12 + label_width, WIDTH - 10
     high = max(4.0, min(20.0, 300 / max(1, len(rows))))
     wide = (right - left) / max(1, len(columns))
     bottom = TOP + high * len(rows)
@@ -46,12 +47,12 @@ def heat_map(
     if x_ticks is None:
         every = max(1, -(-len(columns) * 22 // int(right - left)))
         x_ticks = [(i, name) for i, name in enumerate(columns) if i % every == 0]
-    names = [(i, name) for i, name in enumerate(rows) if i % max(1, round(12 / high)) == 0]
+    names = [(i, name) for i, name in enumerate(rows) if i % max(1, math.ceil(13 / high)) == 0]
     return drawing(
         f"Execution rate by {row} and {column}: a heat map of {len(rows)} by {len(columns)} shares",
         _key(right),
         text(left - 5, TOP - 6, row, anchor="end", kind="axis"),
-        element("g", *_cells(grid), transform=place, class_="heat"),
+        element("g", *_cells(grid), transform=f"{place} translate(0 .5)", class_="cells"),
         _crosses(grid, left, wide, high),
         _numbers(grid, left, wide, high) if written and wide >= 24 and high >= 12 else None,
         *(_break(left, right, TOP + i * high, TOP + i * high) for i in row_breaks),
@@ -71,11 +72,12 @@ def heat_map(
 
 
 def _row_name(name: str, right: float, y: float, room: float) -> Markup:
-    return text(right, y, shortened(name, room + 1), anchor="end", title=name)
+    shown = shortened(name, room + 1)
+    return text(right, y, shown, anchor="end", title="" if shown == name else name)
 
 
 def _cells(grid: Grid) -> list[Markup]:
-    """One path a level; equal neighbours in a row are one rectangle."""
+    """One path a level, of strokes one row thick; equal neighbours in a row are one stroke."""
     strokes: dict[int, list[str]] = {}
     for r, row in enumerate(grid):
         levels = [-1 if v is None else round(LEVELS * min(1.0, max(0.0, v))) for v in row]
@@ -85,10 +87,10 @@ def _cells(grid: Grid) -> list[Markup]:
             while end < len(levels) and levels[end] == levels[c]:
                 end += 1
             if levels[c] > 0:
-                strokes.setdefault(levels[c], []).append(f"M{c} {r}h{end - c}v1h{c - end}z")
+                strokes.setdefault(levels[c], []).append(f"M{c} {r}h{end - c}")
             c = end
     return [
-        element("path", d="".join(parts), fill_opacity=f"{level / LEVELS:.3f}".rstrip("0").rstrip("."))
+        element("path", d="".join(parts), stroke_opacity=f"{level / LEVELS:g}")
         for level, parts in sorted(strokes.items())
     ]
 

@@ -16,7 +16,7 @@ def histogram(values: Sequence[float], *, x_title: str, y_title: str, bins: int 
     counts = [0] * bins
     for value in values:
         counts[min(bins - 1, int((value - low) / step))] += 1
-    right, bottom = WIDTH - 10, HEIGHT - BOTTOM
+    right, bottom = WIDTH - 16, HEIGHT - BOTTOM
     across = Scale(low, high, LEFT, right)
     y = fitted([*counts, 1], bottom, TOP, bounds=(0.0, None))
     bars = []

@@ -13,6 +13,7 @@ from spnet.report.charts.frame import (
     dash,
     drawing,
     ink,
+    polyline,
     shortened,
     text,
     width_of,
@@ -20,7 +21,7 @@ from spnet.report.charts.frame import (
     y_axis,
 )
 from spnet.report.charts.scale import Bounds, Scale, fitted, logarithmic, whole_ticks
-from spnet.report.markup import Markup, element, join, short
+from spnet.report.markup import Markup, element, join
 from spnet.report.numbers import significant
 
 Values = Sequence[float | None]
@@ -97,22 +98,16 @@ def _last(values: Values) -> tuple[int, float] | None:
 
 
 def _curve(line: Line, x: Sequence[float], across: Scale, y: Scale) -> Markup:
-    steps, pen_down = [], False
-    known = [v is not None for v in line.values]
-    dots = []
-    for i, value in enumerate(line.values):
-        if value is None:
-            pen_down = False
-            continue
-        place = f"{short(across(x[i]))} {short(y(value))}"
-        steps.append(("L" if pen_down else "M") + place)
-        alone = not (i > 0 and known[i - 1]) and not (i + 1 < len(known) and known[i + 1])
-        if alone or len(x) <= 16:
-            dots.append(element("circle", cx=across(x[i]), cy=y(value), r=2.5, fill=colour(line.style)))
-        pen_down = True
+    """The curve, broken where a value is missing; dots where a value stands alone or epochs are few."""
+    places = [None if v is None else (across(x[i]), y(v)) for i, v in enumerate(line.values)]
     hue, dashes = colour(line.style), dash(line.style)
-    stroke = element("path", d="".join(steps), stroke=hue, stroke_dasharray=dashes, class_="curve")
-    return element("g", stroke if len(steps) > 1 else None, *dots, class_=f"s{line.style}")
+    dots = []
+    for i, place in enumerate(places):
+        alone = not (i > 0 and places[i - 1]) and not (i + 1 < len(places) and places[i + 1])
+        if place and (alone or len(x) <= 16):
+            dots.append(element("circle", cx=place[0], cy=place[1], r=2.5, fill=hue))
+    stroke = element("path", d=polyline(places), stroke=hue, stroke_dasharray=dashes, class_="curve")
+    return element("g", stroke, *dots, class_=f"s{line.style}")
 
 
 def _band(line: Line, x: Sequence[float], across: Scale, y: Scale) -> Markup | None:
@@ -122,9 +117,9 @@ def _band(line: Line, x: Sequence[float], across: Scale, y: Scale) -> Markup | N
     edges = [(i, lo, hi) for i, (lo, hi) in pairs if lo is not None and hi is not None]
     if len(edges) < 2:
         return None
-    there = [f"{short(across(x[i]))} {short(y(hi))}" for i, _, hi in edges]
-    back = [f"{short(across(x[i]))} {short(y(lo))}" for i, lo, _ in reversed(edges)]
-    return element("path", d="M" + "L".join(there + back) + "Z", fill=colour(line.style), class_=f"band s{line.style}")
+    there = [(across(x[i]), y(min(hi, y.high))) for i, _, hi in edges]
+    back = [(across(x[i]), y(max(lo, y.low))) for i, lo, _ in reversed(edges)]
+    return element("path", d=polyline(there + back) + "z", fill=colour(line.style), class_=f"band s{line.style}")
 
 
 def _marks(marks: Sequence[Mark], across: Scale, top: float, bottom: float, right: float) -> Markup:

@@ -79,7 +79,7 @@ def _round_steps(low: float, high: float, count: int) -> list[tuple[float, str]]
     decimals = max(0, -math.floor(math.log10(step)) + (1 if abs(step / power - 2.5) < 1e-9 else 0))
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     values = [round(k * step, 12) for k in range(first, last + 1)]
-    if decimals > 4:
+    if decimals > 4 and max(abs(low), abs(high)) < 0.1:
         return [(v, f"{v:.1e}") for v in values]
     return [(v, f"{v:,.{decimals}f}") for v in values]
 

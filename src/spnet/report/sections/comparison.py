@@ -65,9 +65,9 @@ def comparison(groups: Sequence[Group], anchors: dict[int, str]) -> Markup:
     heads = ["run", "seed", *(column.head for column in COLUMNS)]
     rows = [_run_row(found, run, anchors[id(run)]) for found in groups for run in found.runs]
     words = (
-        "Every run. Accuracy, n, cost, the controls (shuffled and fixed paths) and distinct paths: test set, by the test "
-        "rule, after calibration where there was one. Evolution KL and flips: watched images, last epoch. 1 MAC = 2 FLOPs. "
-        "A click on a head sorts."
+        "Every run. Accuracy, n, cost, the controls (shuffled and fixed paths) and distinct paths: test set, by the "
+        "test rule, after calibration where there was one. Evolution KL and flips: watched images, last epoch. "
+        "1 MAC = 2 FLOPs. A click on a head sorts."
     )
     every = table(heads, rows, sortable=True, caption=words)
     parts: list[Markup | None] = [every]

@@ -58,7 +58,7 @@ def _tiles(run: Run) -> Markup:
     tiles = [
         ("test accuracy", fixed(final.get("accuracy"), 2, " %"), f"{spread}n = {fixed(final.get('n'), 0)}"),
         (
-            "mean cost of an image",
+            "cost per image",
             percent_of(final.get("cost_ratio")),
             f"of the static network: {fixed(mmacs(final.get('macs_mean')), 3)} MMACs = "
             f"{fixed(final.get('gflops_mean'), 5)} GFLOPs",

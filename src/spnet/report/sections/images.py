@@ -10,6 +10,8 @@ from spnet.report.pictures import picture
 from spnet.report.tested import Tested
 
 SHOWN = 8
+LONG_PATH = 24
+"""Paths of more blocks get wider cards and a line a stage."""
 
 
 def image_costs(tested: Tested) -> Markup:
@@ -17,17 +19,15 @@ def image_costs(tested: Tested) -> Markup:
     title = "What each test image costs"
     doubt = note(tested.note) if tested.note else None
     if max(shares) - min(shares) < 1e-9:
-        words = (
-            f"Every one of the {len(shares)} test images costs the same: {percent_of(shares[0])} of the static network."
-        )
-        return section(title, note(words), doubt)
+        words = f"Every one of the {len(shares):,} test images costs the same: "
+        return section(title, note(words, percent_of(shares[0]), " of the static network."), doubt)
     drawn = histogram(
         [100 * s for s in shares], x_title="cost, % of the static network", y_title="test images", unit=" %"
     )
     order = sorted(range(len(shares)), key=lambda i: shares[i])
     shown = min(SHOWN, len(order) // 2)
     every = figure(
-        "Cost per test image", drawn, f"All {len(shares)} test images, by the test rule, stage heads counted."
+        "Cost per test image", drawn, f"All {len(shares):,} test images, by the test rule, stage heads counted."
     )
     legend = (
         "A path is the option taken in each block (0 = skipped), stages apart. Equal costs: in the order of the set."
@@ -43,6 +43,7 @@ def image_costs(tested: Tested) -> Markup:
 
 def _gallery(title: str, chosen: list[int], tested: Tested, words: str = "") -> Markup:
     cards = []
+    wide = len(tested.options) > LONG_PATH
     for i in chosen:
         name, said = tested.classes[tested.labels[i]], tested.classes[tested.predicted[i]]
         right = tested.labels[i] == tested.predicted[i]
@@ -54,11 +55,16 @@ def _gallery(title: str, chosen: list[int], tested: Tested, words: str = "") -> 
                 element("b", name),
                 element("span", verdict, class_=None if right else "wrong"),
                 element("span", f"cost {percent_of(tested.shares[i], 0)}"),
-                element("code", tested.path(i)),
+                element("code", tested.path(i).replace("|", "|\n") if wide else tested.path(i)),
             )
         )
     below = element("p", words, class_="words") if words else None
-    return element("figure", element("figcaption", title), element("ul", *cards, class_="gallery"), below)
+    return element(
+        "figure",
+        element("figcaption", title),
+        element("ul", *cards, class_="gallery wide" if wide else "gallery"),
+        below,
+    )
 
 
 def class_rates(tested: Tested) -> Markup | None:

@@ -3,9 +3,10 @@
 from spnet.report.charts import Line, line_chart
 from spnet.report.layout import figure
 from spnet.report.markup import Markup
+from spnet.report.measures import one_decimal
 from spnet.report.numbers import finite, fixed, significant
 from spnet.report.run import Run
-from spnet.report.sections.progress import one_decimal, phases
+from spnet.report.sections.progress import phases
 
 
 def losses(run: Run, hovers: int) -> list[Markup]:

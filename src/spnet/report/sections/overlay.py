@@ -1,15 +1,13 @@
 """Several runs beside each other in pictures: the curves of training over each other, and the legend of all charts."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from spnet.report.charts import SHAPES, Line, line_chart
 from spnet.report.charts.frame import colour, dash
 from spnet.report.groups import Group, last_epoch
 from spnet.report.layout import figure
 from spnet.report.markup import Markup, element
-from spnet.report.numbers import significant
-from spnet.report.run import Run, Series
-from spnet.report.sections.progress import one_decimal
+from spnet.report.measures import ACCURACIES, COST, STABILITY, Measure
 
 
 def legend(groups: Sequence[Group]) -> Markup:
@@ -26,57 +24,16 @@ def legend(groups: Sequence[Group]) -> Markup:
 
 
 def curves(groups: Sequence[Group], hovers: int) -> list[Markup]:
-    """A chart for each thing that was logged, with a band around the mean of several seeds."""
-    figures = []
-    for name in ("validation_accuracy", "probe_accuracy"):
-        words = (
-            "by the test rule, on images held out of training"
-            if name.startswith("v")
-            else "on 512 of the training images"
-        )
-        title = name.replace("_", " ").capitalize()
-        chart = _overlaid(groups, lambda run, name=name: run.series(name), "accuracy, %", one_decimal, hovers)
-        figures.append(chart and figure(title, chart, f"Accuracy {words}."))
-    plain = (
-        (
-            "cost_ratio",
-            100.0,
-            "Cost",
-            "cost, % of static",
-            one_decimal,
-            "Watched images, test rule, before any calibration.",
-        ),
-        (
-            "evolution_kl",
-            1.0,
-            "Feature evolution between stages",
-            "evolution KL, nats",
-            significant,
-            "Lower is steadier.",
-        ),
-        (
-            "flips",
-            100.0,
-            "Flipped decisions",
-            "decisions flipped, %",
-            one_decimal,
-            "Since the epoch before, same images.",
-        ),
-        ("path_agreement", 100.0, "Path agreement", "decisions that agree, %", one_decimal, "Under augmentation."),
-    )
-    for name, scale, title, y_title, show, words in plain:
-        chart = _overlaid(groups, lambda run, name=name, scale=scale: run.series(name, scale), y_title, show, hovers)
-        figures.append(chart and figure(title, chart, words))
-    return [found for found in figures if found]
+    """A chart for each measure that was logged, with a band around the mean of several seeds."""
+    charts = [(measure, _overlaid(groups, measure, hovers)) for measure in (*ACCURACIES, COST, *STABILITY)]
+    return [figure(measure.title, chart, measure.words) for measure, chart in charts if chart]
 
 
-def _overlaid(
-    groups: Sequence[Group], series: Callable[[Run], Series], y_title: str, show: Callable[[float], str], hovers: int
-) -> Markup | None:
+def _overlaid(groups: Sequence[Group], measure: Measure, hovers: int) -> Markup | None:
     epochs = last_epoch([run for g in groups for run in g.runs])
     lines = []
     for g in groups:
-        values, band = g.curve(series)
+        values, band = g.curve(lambda run: run.series(measure.name, measure.scale))
         if any(v is not None for v in values):
             room = [None] * (epochs - len(values))
             padded = (band[0] + room, band[1] + room) if band else None
@@ -84,5 +41,11 @@ def _overlaid(
     if not lines:
         return None
     return line_chart(
-        [float(e) for e in range(1, epochs + 1)], lines, y_title=y_title, show=show, labels=False, hovers=hovers
+        [float(e) for e in range(1, epochs + 1)],
+        lines,
+        y_title=measure.y_title,
+        show=measure.show,
+        bounds=measure.bounds,
+        labels=False,
+        hovers=hovers,
     )

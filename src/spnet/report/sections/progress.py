@@ -3,13 +3,14 @@
 from spnet.report.charts import Line, Mark, line_chart
 from spnet.report.layout import figure
 from spnet.report.markup import Markup
+from spnet.report.measures import one_decimal
 from spnet.report.numbers import finite
 from spnet.report.run import Run, Series
 
 WATCHED = {
     "validation_accuracy": "validation: images held out of training, by the test rule",
-    "probe_accuracy": "probe: 512 of the training images, by the test rule. Nothing was held out, so this is no "
-    "test of generalisation",
+    "probe_accuracy": "probe: at most 512 of the training images, by the test rule. Nothing was held out, so this is "
+    "no test of generalisation",
 }
 
 
@@ -29,7 +30,7 @@ def accuracy(run: Run, hovers: int) -> Markup:
         Line(watched.removesuffix("_accuracy"), run.series(watched), 0),
         Line("training", run.series("train_accuracy"), 1),
     ]
-    words = f"{WATCHED[watched]}; training: mean over the epoch's batches, augmented, with the noise of training."
+    words = f"{WATCHED[watched]}; training: mean over the epoch's batches, augmentation and noise included."
     drawn = line_chart(run.epochs, lines, y_title="accuracy, %", show=one_decimal, marks=phases(run), hovers=hovers)
     return figure("Accuracy", drawn, words[0].upper() + words[1:])
 
@@ -54,7 +55,3 @@ def training_cost(run: Run) -> Series:
     """Mean MACs while training as a percentage of static."""
     static = next((v for row in run.rows if (v := finite(row.get("macs_static")))), None)
     return run.series("train_macs_mean", 100 / static) if static else [None] * len(run.rows)
-
-
-def one_decimal(value: float) -> str:
-    return f"{value:.1f}"

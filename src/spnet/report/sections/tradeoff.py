@@ -16,7 +16,7 @@ def trade_off(groups: Sequence[Group]) -> list[Markup]:
     """Accuracy against cost; one chart for each data set."""
     by_data: dict[str, list[Point]] = {}
     for g in groups:
-        by_data.setdefault(g.runs[0].config.data, []).extend(_points(g))
+        by_data.setdefault(g.runs[0].data, []).extend(_points(g))
     return [
         figure(
             f"Accuracy against cost on {data}",
