@@ -26,7 +26,9 @@ CASES = [
     Case("convnet-aig"),
     Case("convnet-aig", "spnet"),
     Case("spnet", epochs=3, settings={"static_share": 0.3}),
-    Case("spnet", settings={"preset": "paper", "evolution_form": "stage", "evolution_pairs": "all", "logits_form": "kl"}),
+    Case(
+        "spnet", settings={"preset": "paper", "evolution_form": "stage", "evolution_pairs": "all", "logits_form": "kl"}
+    ),
     Case("spnet", settings={"evolution_form": "kl", "evolution": 0.1, "path_form": "kl", "logits_target": "last"}),
     Case("skipnet", epochs=3, settings={"reinforce_share": 0.3}),
     Case("skipnet", "spnet", epochs=2, settings={"gate": "ff1"}),

@@ -47,7 +47,7 @@ def dynamic(rule: BlockRule, shape: tuple[int, int, int] = (2, 7, 5), aligned: b
     ],
 )
 def test_published_sizes(name: str, shortcut: str, macs: int, size: int):
-    net = create_backbone(name, num_classes=10, rule=BlockRule(shortcut=shortcut))
+    net = create_backbone(name, num_classes=10, rule=BlockRule(shortcut=shortcut))  # type: ignore[arg-type]
     assert net.static_macs == macs
     assert parameters(net) == size
 
@@ -86,7 +86,8 @@ def test_rules_that_do_not_exist(wrong: dict):
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 33, 17), (5, 1, 1), (4, 2, 9)])
 @pytest.mark.parametrize("shortcut", ["subsample", "avgpool", "projection"])
 def test_any_image_size_and_channels(shape: tuple[int, int, int], shortcut: str):
-    net = lively(DynamicNetwork(create_backbone("resnet8", num_classes=3, input_shape=shape, rule=BlockRule(shortcut=shortcut))))
+    rule = BlockRule(shortcut=shortcut)  # type: ignore[arg-type]
+    net = lively(DynamicNetwork(create_backbone("resnet8", num_classes=3, input_shape=shape, rule=rule)))
     x = images(2, shape)
     assert net(x).logits.shape == (2, 3)
     assert counted_macs(net, x) == 2 * net.static_macs
@@ -175,7 +176,10 @@ def test_the_table_is_what_torch_counts(rule: BlockRule, executor):
     net = dynamic(rule)
     batch = 1 if executor is branching else 5
     x = images(batch, (2, 7, 5))
-    chosen = [paths(net, batch, seed) for seed in range(3)] + [full_path(net).expand(batch, -1), torch.zeros(batch, 3).long()]
+    chosen = [paths(net, batch, seed) for seed in range(3)] + [
+        full_path(net).expand(batch, -1),
+        torch.zeros(batch, 3).long(),
+    ]
     for decisions in chosen:
         expected = net.forward_path(x, decisions).macs
         assert counted_macs(net, x, decisions, executor) == int(expected.sum())

@@ -256,7 +256,7 @@ def test_unknown_names(arguments: tuple[str, str], message: str):
 
 
 def test_unknown_settings_name_the_nearest():
-    with pytest.raises(UserError, match="unknown setting 'taget'. Did you mean 'target'"):
+    with pytest.raises(UserError, match=r"unknown setting 'taget'\. Did you mean 'target'"):
         create_model("resnet8", "dynamic", taget=0.5)
 
 

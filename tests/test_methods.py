@@ -166,14 +166,6 @@ def test_resumed_after_any_epoch_a_run_ends_in_the_same_bits(case: Case, digits:
     assert agreeing(mine.logits, theirs.logits, 1e-5) and torch.equal(mine.decisions, theirs.decisions)
 
 
-@every_case
-def test_a_run_is_a_function_of_its_config(case: Case, digits: Dataset, tmp_path: Path):
-    for name, settings in (("a", {}), ("b", {}), ("c", {"seed": 1})):
-        fit(config(case, **settings), digits, tmp_path / name)
-    a, b, c = ((tmp_path / name / "model.safetensors").read_bytes() for name in "abc")
-    assert a == b != c
-
-
 def test_a_phase_never_gets_no_epoch():
     from spnet.methods.warmups import split
 

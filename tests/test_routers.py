@@ -1,5 +1,7 @@
 """The pooled-MLP router: its size, where it starts, its randomness, and deciding several blocks ahead."""
 
+from typing import Any
+
 import pytest
 import torch
 from tiny import SHAPE, images, lively
@@ -14,7 +16,7 @@ def size(router: torch.nn.Module) -> int:
     return sum(p.numel() for p in router.parameters())
 
 
-def mlp(width: int = 16, blocks: int = 1, *, hidden: int = 8, options: int = 2, **settings) -> PooledMLP:
+def mlp(width: int = 16, blocks: int = 1, *, hidden: int = 8, options: int = 2, **settings) -> Any:
     return PooledMLP([width] * blocks, [options] * blocks, [True] * blocks, hidden=hidden, **settings)
 
 
@@ -25,7 +27,8 @@ def test_parameters_of_one_router(width: int, spnet: int, aig: int):
 
 
 @pytest.mark.parametrize(
-    ("method", "parameters", "macs"), [("spnet", 286_572, 265_728), ("dynamic", 286_572, 265_728), ("convnet-aig", 35_916, 33_216)]
+    ("method", "parameters", "macs"),
+    [("spnet", 286_572, 265_728), ("dynamic", 286_572, 265_728), ("convnet-aig", 35_916, 33_216)],
 )
 def test_all_54_routers_of_resnet110(method: str, parameters: int, macs: int):
     router = create_model("resnet110", method).router
@@ -115,7 +118,9 @@ def test_dropout_keeps_the_mean():
     assert float((ones == 0).float().mean()) == pytest.approx(0.4, abs=0.01)
 
 
-@pytest.mark.parametrize("settings", [{"lookahead": 0}, {"hidden": 0}, {"router_dropout": 1.0}, {"tau": 0.0}, {"target": 1.5}])
+@pytest.mark.parametrize(
+    "settings", [{"lookahead": 0}, {"hidden": 0}, {"router_dropout": 1.0}, {"tau": 0.0}, {"target": 1.5}]
+)
 def test_settings_that_make_no_router(settings: dict):
     from spnet import UserError
 

@@ -114,6 +114,14 @@ def test_worked_gumbel():
     torch.testing.assert_close(slope, torch.tensor([[-0.205500, 0.205500]]), atol=1e-6, rtol=0)
 
 
+def test_temperature_divides_logits_and_noise():
+    soft = gumbel_softmax_with(torch.tensor([[0.1, 2.0]]), torch.tensor([[0.5, -0.5]]), 0.5)
+    assert soft[0, 1].item() == pytest.approx(1 / (1 + math.exp(-0.9 / 0.5)), abs=1e-6)
+    logits = torch.randn(5, 3)
+    expected = gumbel_softmax_with(logits, gumbel_like(logits, generator(3)), 0.2)
+    assert torch.equal(GumbelSoft(0.2)(0, logits, generator(3)).gate_BK, expected)
+
+
 @PROPERTY
 @given(st.integers(0, 2**31), st.integers(2, 5), st.floats(0.1, 5))
 def test_straight_through_is_hard_forward_and_soft_backward(seed, options, tau):

@@ -73,6 +73,8 @@ def test_entropy_per_block_in_nats():
 def test_blocks_that_always_decide_alike():
     assert always_blocks(DECISIONS) == ((0,), (3,))
     assert always_blocks(torch.tensor([[0, 1, 2, -1], [0, 2, 0, -1]])) == ((1,), (0,))
+    # samples that left before a block say nothing about it
+    assert always_blocks(torch.tensor([[1, 1, 0], [1, -1, -1]])) == ((0, 1), (2,))
 
 
 @PROPERTY

@@ -37,7 +37,7 @@ def empty_path(net: DynamicNetwork) -> Tensor:
 
 @torch.no_grad()
 def lively(net: DynamicNetwork, seed: int = 0) -> DynamicNetwork:
-    """Give a fresh network what training would: batch-norm statistics that matter, and routers that tell images apart."""
+    """Give a fresh network what training would: statistics that matter, routers that tell images apart."""
     generator = torch.Generator().manual_seed(seed)
     for norm in (m for m in net.modules() if isinstance(m, (nn.BatchNorm1d, nn.BatchNorm2d))):
         assert norm.running_mean is not None and norm.running_var is not None
@@ -65,7 +65,7 @@ def routed_alike(net: DynamicNetwork, logits: tuple[Tensor, ...], margin: float 
 
 @torch.no_grad()
 def plain_resnet(state: dict[str, Tensor], x: Tensor) -> Tensor:
-    """He et al.'s CIFAR ResNet in eval mode, written out from the weights of a `backbone.`; shortcut: subsample and pad."""
+    """He et al.'s CIFAR ResNet in eval mode, written out from the weights of a `backbone.`; subsampling shortcut."""
 
     def conv_bn(name: str, x: Tensor, stride: int = 1) -> Tensor:
         weight = state[f"{name}.0.weight"]

@@ -157,7 +157,7 @@ class DynamicNetwork(nn.Module):
                 if heads:
                     logits = self.stage_heads.classify(stage, aligned)  # type: ignore[union-attr]
                     book.add("stage_logits", logits)
-                    if rows is not None:
+                    if rows is not None and exit_confidence is not None:
                         stay = logits.softmax(1).amax(1) < exit_confidence
                         rows.leave(stay, stage, logits)
                         x, pooled, state = x[stay], pooled[stay], _select(state, stay)

@@ -1,5 +1,9 @@
 """Engine: one door to inference that really skips, whatever the method and the executor."""
 
+import importlib.util
+from functools import cached_property
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -7,20 +11,32 @@ from spnet.data import Split
 from spnet.dynamic import DynamicNetwork
 from spnet.errors import UserError, choose
 from spnet.executors import EAGER
+from spnet.measure.profile import Profile, load_profile
 from spnet.trace import Trace
 from spnet.training.calibrate import calibrate
+
+EXECUTORS = ("auto", *EAGER, "onnx")
 
 
 class Engine:
     """Runs a trained network by the test rule: arg-max decisions, no noise, no gradient.
 
+    `auto` takes `onnx` where it can: onnxruntime is installed, the network is on the CPU and has an ONNX form, no
+    early exit. Else it takes branching for one image and gathered for more. Above the cost at which skipping stops
+    paying on this machine (`spnet bench` measures it) `auto` runs the static network instead: every block, no
+    router. That is decided once, from the mean cost that `calibrate` reached or that `expected_cost` states, never
+    image by image; traces then show full paths and the static cost, which lies above a budget given in
+    multiply-adds. `onnx` never falls back.
+
     Args:
-        model: the network; put into eval mode.
-        executor: `masked` (computes every block), `branching` (an `if` per block; batch 1), `gathered` (each block runs on the
-            samples that need it), or `auto`: branching for one image, gathered for more.
+        model: the network; put into eval mode. The `onnx` executor takes its weights at the first image.
+        executor: `masked` (computes every block), `branching` (an `if` per block; batch 1), `gathered` (each block
+            runs on the
+            samples that need it), `onnx` (onnxruntime: `If` for one image, gather for more, over workers), or `auto`.
         budget: share of the static cost; needs `calibrate` before the first image.
-        threads: torch threads to compute with; None leaves torch's setting.
+        threads: threads to compute with; None takes torch's setting.
         exit_confidence: a sample leaves at the first stage whose class probability reaches this (needs stage heads).
+        expected_cost: mean cost to expect, as a share of the static cost, such as the `cost_ratio` of an evaluation.
     """
 
     def __init__(
@@ -30,8 +46,9 @@ class Engine:
         budget: float | None = None,
         threads: int | None = None,
         exit_confidence: float | None = None,
+        expected_cost: float | None = None,
     ) -> None:
-        choose("executor", executor, ("auto", *EAGER))
+        choose("executor", executor, EXECUTORS)
         if threads is not None:
             if threads < 1:
                 raise UserError(f"threads must be at least 1, not {threads}.")
@@ -44,8 +61,60 @@ class Engine:
             raise UserError("early exit needs stage heads: train with --with spnet, or drop exit_confidence.")
         self.model = model.eval()
         self.executor = executor
+        self.threads = threads or torch.get_num_threads()
         self.exit_confidence = exit_confidence
+        self.expected_cost = expected_cost
         self._pending_budget = budget
+        if executor == "onnx":
+            self._refuse_onnx()
+
+    def _refuse_onnx(self) -> None:
+        """Raise `UserError` where the onnx executor cannot serve this engine."""
+        if self.exit_confidence is not None:
+            raise UserError("early exit does not run on onnxruntime yet: use executor 'branching' or 'gathered'.")
+        if self.model.mean.device.type != "cpu":
+            raise UserError("the onnx executor runs on the CPU: move the network there, or use executor 'gathered'.")
+        missing = [name for name in ("onnx", "onnxruntime") if importlib.util.find_spec(name) is None]
+        if missing:
+            raise UserError(f"executor 'onnx' needs {' and '.join(missing)}: pip install 'spnet[onnx]'.")
+        from spnet.executors.onnx.network import check_form
+
+        check_form(self.model)
+
+    @cached_property
+    def _onnx_serves(self) -> bool:
+        try:
+            self._refuse_onnx()
+        except UserError:
+            return False
+        return True
+
+    @cached_property
+    def _onnx(self) -> Any:
+        from spnet.executors.onnx.executor import OnnxExecutor
+
+        return OnnxExecutor(self.model, self.threads, router_logits=True)
+
+    @cached_property
+    def _static(self) -> Any:
+        from spnet.executors.onnx.executor import StaticExecutor
+
+        return StaticExecutor(self.model, self.threads)
+
+    @cached_property
+    def _profile(self) -> Profile:
+        return load_profile()
+
+    def choice(self, batch_size: int) -> str:
+        """What runs a batch of this size: `masked`, `branching`, `gathered`, `onnx` or `static` (the fallback of
+        `auto`)."""
+        if self.executor != "auto":
+            return self.executor
+        if not self._onnx_serves:
+            return "branching" if batch_size == 1 else "gathered"
+        limit = self._profile.single if batch_size == 1 else self._profile.batch
+        pays = any(self.model.gated) and (self.expected_cost is None or self.expected_cost < limit)
+        return "onnx" if pays else "static"
 
     @torch.no_grad()
     def __call__(self, images: Tensor, force: Tensor | None = None) -> Trace:
@@ -58,9 +127,11 @@ class Engine:
             raise UserError("this engine has a budget but was not calibrated: call engine.calibrate(images) first.")
         if images.is_floating_point() and not bool(images.isfinite().all()):
             raise UserError("the images hold NaN or infinite values: check how they were normalised.")
-        name = self.executor
-        if name == "auto":
-            name = "branching" if len(images) == 1 else "gathered"
+        name = self.choice(len(images))
+        if name == "static" and force is None:
+            return self._static(images)
+        if name in ("onnx", "static"):
+            return self._onnx(images, force)
         if force is not None:
             return self.model.forward_path(images, force, executor=EAGER[name], heads=False)
         return self.model(images, executor=EAGER[name], heads=False, exit_confidence=self.exit_confidence)
@@ -77,4 +148,5 @@ class Engine:
             raise UserError("calibrate needs a budget, such as engine.calibrate(images, budget=0.6).")
         cost = calibrate(self.model, Split(images, torch.zeros(len(images), dtype=torch.int64)), budget)
         self._pending_budget = None
+        self.expected_cost = cost
         return cost

@@ -145,7 +145,7 @@ def test_gradient_is_the_derivative():
 
 def test_stage_form_compares_adjoining_steps():
     corner = [torch.tensor([x]) for x in ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (1.0, -1.0))]
-    assert feature_evolution(corner, form="stage").item() == pytest.approx(3.0, abs=1e-6)  # 1 at the corner, 2 for the way back
+    assert feature_evolution(corner, form="stage").item() == pytest.approx(3.0, abs=1e-6)  # 1 + 2
     # d = (1, -1), (0, -1), (0, -2): three unordered pairs
     expected = 2 * (1 - 1 / math.sqrt(2)) + 0
     assert feature_evolution(corner, form="stage", pairs="all").item() == pytest.approx(expected, abs=1e-6)

@@ -101,6 +101,7 @@ def test_no_gradient_through_rewards():
     cross_entropy, log_prob, actions = (torch.rand(shape, requires_grad=True) for shape in ((2,), (2, 3), (2, 3)))
     reward = reward_to_go(skip_rewards(actions, ALPHA), cross_entropy)
     assert not reward.requires_grad
+    assert not reward_to_go(actions * 1, cross_entropy).requires_grad
     reinforce(log_prob, cross_entropy.unsqueeze(1).expand(2, 3)).backward()
     assert cross_entropy.grad is None and log_prob.grad is not None
     advantage = torch.ones(2, requires_grad=True)

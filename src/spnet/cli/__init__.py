@@ -19,6 +19,8 @@ VERBS = {
     "eval": "accuracy, cost, paths and controls of a trained network",
     "predict": "classify pictures and show which blocks ran",
     "list": "list methods, backbones, recipes, data or pretrained networks",
+    "export": "write a verified ONNX file that runs without spnet",
+    "bench": "measure real skipping against the strongest static network",
     "report": "one self-contained page about runs",
     "reproduce": "train what a table needs, then print it",
 }
@@ -42,7 +44,7 @@ class Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
-    argv = list(sys.argv[1:] if argv is None else argv)
+    argv = [*(sys.argv[1:] if argv is None else argv)]  # once imported, the verb's module hides the built-in `list` here
     try:
         return _dispatch(argv)
     except UserError as error:

@@ -45,6 +45,7 @@ def _add_settings(parser: Parser, named: argparse.Namespace) -> None:
 
 def _base(named: argparse.Namespace) -> Any:
     """The run before flags: the recipe or the run to resume, with the names given."""
+    from spnet.methods import Method, method_class
     from spnet.recipes import recipe
     from spnet.training.config import RunConfig
 
@@ -64,6 +65,8 @@ def _base(named: argparse.Namespace) -> Any:
 
         kept = {n for c in (TrainingConfig, *method_configs(method, wrapper)) for n in names(c)}
         settings = {name: value for name, value in settings.items() if name in kept}
+    if method_class(method).build_router is Method.build_router:
+        settings.pop("budget", None)  # a recipe's budget means nothing where nothing is decided
     return RunConfig(method, wrapper, named.backbone or start.backbone, named.data or start.data, settings)
 
 
@@ -86,8 +89,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     base = _base(args)
     if args.resume and (settings or args.recipe or _chooses(args) or args.init or args.out):
         raise UserError("--resume takes every setting from the folder: give it alone, or with --time-limit.")
-    if args.time_limit is not None and args.time_limit <= 0:
+    if args.time_limit is not None and not args.time_limit > 0:
         raise UserError(f"--time-limit wants a positive number of seconds, not {args.time_limit}.")
+    if args.devices < 1:
+        raise UserError(f"--devices must be at least 1, not {args.devices}.")
     config = base.with_settings(**settings)
     out = Path(args.resume or args.out or f"runs/{config.label.replace(' ', '')}-{config.hash}")
     if args.resume and (out / "result.json").is_file():

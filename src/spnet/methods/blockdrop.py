@@ -1,8 +1,9 @@
 """BlockDrop (Wu et al., CVPR 2018, arXiv 1711.08393): a policy network sees the image and drops blocks.
 
-All decisions are taken at once, before the first block. Two phases on a trained network, frozen at first: a curriculum, in
-which the policy takes over from the last block to the first, and a joint finetuning. Both maximise a reward: the fewer
-blocks the better where the prediction is right, a penalty where it is wrong; the baseline is the greedy path's reward.
+All decisions are taken at once, before the first block. A trained network is given; two phases follow: a curriculum, in
+which the network is frozen and the policy takes over from the last block to the first, and a joint finetuning. Both
+maximise a reward: the fewer blocks the better where the prediction is right, a penalty where it is wrong; the baseline
+is the reward of the greedy path.
 
 Deviations from the released code: the exploration bonus is the full entropy of the open blocks (the released form by
 name); the greedy pass runs in eval mode, so that batch norms see one path per step; a sample that draws its greedy path

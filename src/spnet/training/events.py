@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 
 class Events:
@@ -21,7 +21,10 @@ class Events:
             self._writer.add_scalar(name, value, row["epoch"])
         self._writer.flush()
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
         self._writer.close()
 
 

@@ -1,11 +1,12 @@
 """Keep features in onnxruntime's blocked convolution layout from the stem to the head.
 
-onnxruntime lays channels out in blocks of the processor's vector width around its fast convolutions, but it never carries that
-layout across an `If`, a gather or a scatter: every block that runs pays one reordering in and one out. Skipping moves whole
-samples, so those operators do not care about the layout inside a sample. This pass lets onnxruntime optimise the model for
-this machine, then deletes each pair of reorderings that meets across such operators. The result uses onnxruntime's internal
-node types and fits this machine and version only: it is run, never exported. Where onnxruntime has no blocked layout, the
-model comes back unchanged.
+onnxruntime lays channels out in blocks of the processor's vector width around its fast convolutions, but it never
+carries that layout across an `If`, a gather or a scatter: every block that runs pays one reordering in and one out.
+Skipping moves whole samples, so those operators do not care about the layout inside a sample. This pass lets
+onnxruntime optimise the model for this machine, then deletes each pair of reorderings that meets across such
+operators. The result uses onnxruntime's internal
+node types and fits this machine and version only: it is run, never exported. Where onnxruntime has no blocked
+layout, the model comes back unchanged.
 """
 
 import tempfile
@@ -36,15 +37,16 @@ def blocked(model: ModelProto) -> ModelProto:
     for g in reversed(graphs):  # inner graphs first: extending a list of nodes copies them
         kept = []
         for node in g.node:
-            if _is(node, "ReorderOutput") and node.output[0] in carried:
-                alias[node.output[0]] = node.input[0]
-            elif (_is(node, "ReorderInput") and node.input[0] in carried) or _is_nothing(node):
+            if (
+                (_is(node, "ReorderOutput") and node.output[0] in carried)
+                or (_is(node, "ReorderInput") and node.input[0] in carried)
+                or _is_nothing(node)
+            ):
                 alias[node.output[0]] = node.input[0]
             else:
                 kept.append(node)
         del g.node[:]
         g.node.extend(kept)
-        del g.value_info[:]
     for g in _graphs(fast.graph):
         for node in g.node:
             node.input[:] = [_resolve(alias, name) for name in node.input]
@@ -93,8 +95,8 @@ def _make_names_unique(graph: GraphProto, scope: dict[str, str] | None = None, p
         scope.update({name: f"{prefix}{name}" for name in own if name})
         for tensor in graph.initializer:
             tensor.name = scope[tensor.name]
-        for output in graph.output:
-            output.name = scope.get(output.name, output.name)
+        for info in (*graph.output, *graph.value_info):
+            info.name = scope.get(info.name, info.name)
     for node in graph.node:
         node.input[:] = [scope.get(name, name) for name in node.input]
         node.output[:] = [scope.get(name, name) for name in node.output]
@@ -123,7 +125,11 @@ def _moves_samples(node: NodeProto) -> bool:
 def _is_nothing(node: NodeProto) -> bool:
     """A 1x1 pool of stride 1, put there so that the residual sum is blocked too."""
     attributes = {a.name: list(a.ints) for a in node.attribute}
-    return _is(node, "AveragePool") and attributes.get("kernel_shape") == [1, 1] and attributes.get("strides") in ([1, 1], None)
+    return (
+        _is(node, "AveragePool")
+        and attributes.get("kernel_shape") == [1, 1]
+        and attributes.get("strides") in ([1, 1], None)
+    )
 
 
 def _resolve(alias: dict[str, str], name: str) -> str:

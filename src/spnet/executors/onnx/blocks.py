@@ -28,11 +28,18 @@ def emits_block(kind: type) -> Callable[[F], F]:
     return register
 
 
-def emit_block(g: Graph, block: Block, option: int, x: str) -> str:
-    """Option `option` of a block applied to x; `UserError` for a block type without an ONNX form."""
+def block_emitter(block: Block) -> BlockEmitter:
+    """The emitter of a block; `UserError` for a block type without an ONNX form."""
     if type(block) not in _BLOCKS:
-        raise UserError(f"no ONNX form for blocks of type {type(block).__name__}: use executor 'branching' or 'gathered'.")
-    return _BLOCKS[type(block)](g, block, option, x)
+        raise UserError(
+            f"no ONNX form for blocks of type {type(block).__name__}: use executor 'branching' or 'gathered'."
+        )
+    return _BLOCKS[type(block)]
+
+
+def emit_block(g: Graph, block: Block, option: int, x: str) -> str:
+    """Option `option` of a block applied to x."""
+    return block_emitter(block)(g, block, option, x)
 
 
 @emits_block(BasicBlock)

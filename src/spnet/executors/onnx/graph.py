@@ -13,8 +13,8 @@ IR_VERSION = 8
 
 
 class Graph:
-    """Collects nodes in the order of computation. A branch of an `If` is a graph of its own, with its own weights: onnxruntime
-    uses its blocked convolution layout inside a branch only for weights that live there."""
+    """Collects nodes in the order of computation. A branch of an `If` is a graph of its own, with its own weights:
+    onnxruntime uses its blocked convolution layout inside a branch only for weights that live there."""
 
     def __init__(self, parent: "Graph | None" = None, *, anchor: bool = False, blocked: bool = False) -> None:
         self.anchor = parent.anchor if parent else anchor
@@ -23,6 +23,7 @@ class Graph:
         """Features will be kept in the blocked layout (`spnet.executors.onnx.blocked`)."""
         self.nodes: list[NodeProto] = []
         self.initializers: list[TensorProto] = []
+        self.descriptions: list[ValueInfoProto] = []
         self._numbers: itertools.count[int] = parent._numbers if parent else itertools.count()
         self._small: dict[bytes, str] = {}
 
@@ -54,6 +55,10 @@ class Graph:
             self._small[key] = name
         return name
 
+    def describe(self, value: str, shape: Sequence[int | str | None]) -> None:
+        """Say what shape inference cannot know about a float value."""
+        self.descriptions.append(helper.make_tensor_value_info(value, TensorProto.FLOAT, shape))
+
     def if_else(self, condition: str, yes: "tuple[Graph, str]", no: "tuple[Graph, str]") -> str:
         """One value from either branch; `condition` is a boolean with exactly one element."""
         then_branch, else_branch = (
@@ -62,7 +67,7 @@ class Graph:
         return self.add("If", condition, then_branch=then_branch, else_branch=else_branch)
 
     def finish(self, name: str, inputs: Sequence[ValueInfoProto], outputs: Sequence[ValueInfoProto]) -> GraphProto:
-        return helper.make_graph(self.nodes, name, inputs, outputs, self.initializers)
+        return helper.make_graph(self.nodes, name, inputs, outputs, self.initializers, value_info=self.descriptions)
 
 
 def _untyped(name: str) -> ValueInfoProto:
@@ -71,4 +76,3 @@ def _untyped(name: str) -> ValueInfoProto:
     info.name = name
     info.type.tensor_type.elem_type = TensorProto.FLOAT
     return info
-

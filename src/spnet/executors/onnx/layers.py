@@ -1,4 +1,5 @@
-"""Plain layers as ONNX nodes: what stems, heads, routers and blocks are made of. Batch norms vanish into the layer before.
+"""Plain layers as ONNX nodes: what stems, heads, routers and blocks are made of. Batch norms vanish into the layer
+before.
 
 A layer type is one row of `_LAYERS`; `emit_layers` walks `Sequential`s and folds.
 """
@@ -24,7 +25,9 @@ def affine(norm: nn.Module) -> tuple[np.ndarray, np.ndarray]:
     if isinstance(norm, nn.Identity):
         return np.ones(1), np.zeros(1)
     if not isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d) or norm.running_mean is None or norm.running_var is None:
-        raise UserError(f"no ONNX form for a norm of type {type(norm).__name__}: run this network with executor 'gathered'.")
+        raise UserError(
+            f"no ONNX form for a norm of type {type(norm).__name__}: run this network with executor 'gathered'."
+        )
     scale = 1 / np.sqrt(numbers(norm.running_var) + norm.eps)
     offset = -numbers(norm.running_mean) * scale
     if norm.affine:
@@ -50,12 +53,14 @@ def emit_layers(g: Graph, module: nn.Module, x: str) -> str:
         following = layers[position + 1] if position + 1 < len(layers) else None
         norm = following if isinstance(following, nn.BatchNorm1d | nn.BatchNorm2d) else None
         if isinstance(layer, nn.Conv2d | nn.Linear):
-            emit = emit_conv if isinstance(layer, nn.Conv2d) else emit_linear
+            emit: Callable[..., str] = emit_conv if isinstance(layer, nn.Conv2d) else emit_linear
             x = emit(g, layer, x, norm or nn.Identity())
             position += 2 if norm is not None else 1
             continue
         if type(layer) not in _LAYERS:
-            raise UserError(f"no ONNX form for a layer of type {type(layer).__name__}: run this network with executor 'gathered'.")
+            raise UserError(
+                f"no ONNX form for a layer of type {type(layer).__name__}: run this network with executor 'gathered'."
+            )
         x = _LAYERS[type(layer)](g, layer, x)
         position += 1
     return x
@@ -91,15 +96,16 @@ def emit_relu(g: Graph, x: str) -> str:
 def anchored(g: Graph, x: str) -> str:
     """x, said to onnxruntime in a way it computes in the blocked layout: a 1x1 pool.
 
-    Features that come from an `If` or a gather are in the plain layout. With an anchor the residual sum happens inside the
-    blocked convolution; without, it is two more passes over the features. Deviation: a node that computes nothing.
+    Features that come from an `If` or a gather are in the plain layout. With an anchor the residual sum happens
+    inside the blocked convolution; without, it is two more passes over the features. Deviation: a node that computes
+    nothing.
     """
     return g.add("AveragePool", x, kernel_shape=[1, 1], strides=[1, 1]) if g.anchor else x
 
 
 def emit_pad_shortcut(g: Graph, layer: PadShortcut, x: str, channels: int) -> str:
-    """Subsample (or average) and append zero channels, as one 1x1 convolution with weights 0 and 1: exact, and unlike Slice
-    and Pad it does not leave the blocked layout, which would cost every later block its fused sum."""
+    """Subsample (or average) and append zero channels, as one 1x1 convolution with weights 0 and 1: exact, and
+    unlike Slice and Pad it does not leave the blocked layout, which would cost every later block its fused sum."""
     stride = layer.stride
     if stride > 1 and layer.average:
         x = g.add("AveragePool", x, kernel_shape=[stride] * 2, strides=[stride] * 2, ceil_mode=1)
@@ -124,6 +130,21 @@ def _max_pool(g: Graph, layer: nn.MaxPool2d, x: str) -> str:
     return g.add("MaxPool", x, kernel_shape=window, strides=stride, pads=pads, ceil_mode=int(layer.ceil_mode))
 
 
+def _average_pool(g: Graph, layer: nn.AvgPool2d, x: str) -> str:
+    window, stride, pads = _pair(layer.kernel_size), _pair(layer.stride), _pair(layer.padding) * 2
+    if any(pads) and layer.ceil_mode:
+        raise UserError("no ONNX form for an average pool with both padding and ceil_mode: leave one of them out.")
+    return g.add(
+        "AveragePool",
+        x,
+        kernel_shape=window,
+        strides=stride,
+        pads=pads,
+        ceil_mode=int(layer.ceil_mode),
+        count_include_pad=int(layer.count_include_pad),
+    )
+
+
 _LAYERS: dict[type, Callable[[Graph, Any, str], str]] = {
     nn.ReLU: lambda g, layer, x: emit_relu(g, x),
     nn.Sigmoid: lambda g, layer, x: g.add("Sigmoid", x),
@@ -132,6 +153,7 @@ _LAYERS: dict[type, Callable[[Graph, Any, str], str]] = {
     nn.Dropout: lambda g, layer, x: x,
     nn.Flatten: lambda g, layer, x: g.add("Flatten", x, axis=layer.start_dim),
     nn.MaxPool2d: _max_pool,
+    nn.AvgPool2d: _average_pool,
     GlobalAveragePool: _global_pool,
 }
 

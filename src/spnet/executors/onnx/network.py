@@ -5,11 +5,12 @@
 - `path`: no routers; one fixed path for every sample. All blocks in full is the static network.
 
 Inputs of the first two: `image` (B, C, H, W) normalised float32; and two with defaults, so that they may be left out:
-`decision_shift` (), the calibrated threshold, and `router_bias` (1 or B, sum of K_i over gated blocks), added to the option
-logits, with which decisions are forced while routers really run. Outputs: `logits` (B, classes), `decisions` (B, N) int64,
-and, when asked for, `router_logits` (B, sum of K_i), raw.
+`decision_shift` (), the calibrated threshold, and `router_bias` (1 or B, sum of K_i over gated blocks), added to the
+option logits, with which decisions are forced while routers really run. Outputs: `logits` (B, classes), `decisions`
+(B, N) int64, and, when asked for, `router_logits` (B, sum of K_i), raw.
 
-Deviation from eager: where every gated block has two options, the two logits' difference is computed directly; it rounds
+Deviation from eager: where every gated block has two options, the two logits' difference is computed directly; it
+    rounds
 differently, so decisions may differ where the margin is below 1e-4 or so.
 """
 
@@ -18,11 +19,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
+import torch
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from spnet.backbones.base import Block
 from spnet.dynamic import DynamicNetwork
-from spnet.executors.onnx.blocks import emit_block
+from spnet.executors.onnx.blocks import block_emitter, emit_block
 from spnet.executors.onnx.graph import IR_VERSION, OPSET, Graph
 from spnet.executors.onnx.layers import emit_layers
 from spnet.executors.onnx.routers import Readout, emit_router
@@ -43,9 +45,19 @@ def path_model(net: DynamicNetwork, path: Sequence[int] | None = None) -> ModelP
     return _model(g, [_image(net, "batch")], [_float("logits", "batch", net.num_classes)])
 
 
-def dynamic_model(net: DynamicNetwork, form: Form, *, router_logits: bool = False, for_blocked: bool = False) -> ModelProto:
+def dynamic_model(
+    net: DynamicNetwork, form: Form, *, router_logits: bool = False, for_blocked: bool = False
+) -> ModelProto:
     """The network with its routers, deciding by the test rule. `for_blocked` prepares it for `blocked.blocked`."""
     return _Walk(net, form, router_logits, for_blocked).model()
+
+
+def check_form(net: DynamicNetwork) -> None:
+    """Raise `UserError` when a block type or the router of this network has no ONNX form."""
+    for block in net.blocks:
+        block_emitter(block)
+    if net.router is not None:
+        emit_router(net.router)
 
 
 @dataclass
@@ -73,14 +85,16 @@ class _Walk:
     def __init__(self, net: DynamicNetwork, form: Form, router_logits: bool, for_blocked: bool) -> None:
         self.net = net
         self.form = form
-        self.keep_logits = router_logits
+        self.keep_logits = router_logits and any(net.gated)
         self.g = Graph(anchor=True, blocked=for_blocked)
         self.gated = net.gated_indices
         self.binary = all(net.options[i] == 2 for i in self.gated)
         """Two options everywhere: a decision is the sign of one difference."""
+        with torch.no_grad():
+            self.rank = net.backbone.stem(torch.zeros(1, *net.input_shape)).dim()
         self.readouts: list[tuple[Readout, str]] = []
         self.columns: dict[int, str] = {}
-        """First block -> (B, n) decisions of n blocks in a row."""
+        """First block -> (B, n) decisions of n neighbouring blocks."""
         self.logits: list[str] = []
 
     def model(self) -> ModelProto:
@@ -112,7 +126,9 @@ class _Walk:
         inputs = [_image(net, batch)]
         if self.gated:
             self._prepend_offsets()
-            g.initializers.append(numpy_helper.from_array(net.decision_shift.detach().cpu().float().numpy(), "decision_shift"))
+            g.initializers.append(
+                numpy_helper.from_array(net.decision_shift.detach().cpu().float().numpy(), "decision_shift")
+            )
             g.initializers.append(numpy_helper.from_array(np.zeros((1, width), np.float32), "router_bias"))
             inputs += [_float("decision_shift"), _float("router_bias", 1 if batch == 1 else "bias_rows", width)]
         return _model(g, inputs, outputs)
@@ -126,7 +142,8 @@ class _Walk:
         return lambda: self.g.add("Cast", decision.one, to=TensorProto.INT64)
 
     def _decide(self, readout: Readout) -> dict[int, _Decision]:
-        """Logits of some blocks -> their decisions. The bias, threshold and forcing come as one offset, made in front."""
+        """Logits of some blocks -> their decisions. The bias, threshold and forcing come as one offset, made in
+        front."""
         g, blocks = self.g, readout.blocks
         offset = g.name("offset")
         self.readouts.append((readout, offset))
@@ -141,8 +158,11 @@ class _Walk:
             assert len(counts) == 1, "blocks decided together have equally many options"
             chosen = g.add("Reshape", scores, g.constant([0, len(blocks), counts.pop()], np.int64))
             chosen = g.add("ArgMax", chosen, axis=2, keepdims=0)
-        self.columns[blocks[0]] = chosen
         parts = [chosen] if len(blocks) == 1 else g.add_many("Split", len(blocks), chosen, axis=1)
+        if blocks == tuple(range(blocks[0], blocks[-1] + 1)):
+            self.columns[blocks[0]] = chosen
+        else:  # a block without a router lies between
+            self.columns.update(zip(blocks, parts, strict=True))
         return {i: _Decision(self.net.options[i], part, self.binary) for i, part in zip(blocks, parts, strict=True)}
 
     def _prepend_offsets(self) -> None:
@@ -161,8 +181,10 @@ class _Walk:
         offset = g.add("Add", forced, g.add("Mul", "decision_shift", g.constant(costs[None])))
         sizes = [len(r.blocks) if self.binary else len(r.bias) for r, _ in self.readouts]
         names = [name for _, name in self.readouts]
-        op = ("Split", [offset, g.constant(sizes, np.int64)]) if len(names) > 1 else ("Identity", [offset])
-        g.nodes.append(helper.make_node(op[0], op[1], names, **({"axis": 1} if len(names) > 1 else {})))
+        if len(names) > 1:
+            g.nodes.append(helper.make_node("Split", [offset, g.constant(sizes, np.int64)], names, axis=1))
+        else:
+            g.nodes.append(helper.make_node("Identity", [offset], names))
         self.g.nodes[:0] = g.nodes
         self.g.initializers += g.initializers
 
@@ -187,17 +209,26 @@ class _Walk:
         g = self.g
         first = 1 if block.identity_skip else 0  # skipped samples stay where they are
         rows = [self._rows(decision.takes(g, k)) for k in range(first, decision.options)]
-        parts = [emit_block(g, block, k, g.add("GatherND", x, r)) for k, r in enumerate(rows, first)]
+        parts = [emit_block(g, block, k, self._gather(x, r)) for k, r in enumerate(rows, first)]
         if block.identity_skip:
             for r, part in zip(rows, parts, strict=True):
                 x = g.add("ScatterND", x, r, part)
             return x
         # The shape changes, so there is nothing to write into: line the parts up and undo the sorting.
-        batch = g.add("Squeeze", g.add("Shape", "image", start=0, end=1))
+        batch = g.add("Squeeze", g.add("Shape", "image", start=0, end=1), g.constant([0], np.int64))
         order = g.add("Range", g.constant(0, np.int64), batch, g.constant(1, np.int64))
         place = g.add("ScatterND", order, g.add("Concat", *rows, axis=0), order)
         place = g.add("Unsqueeze", place, g.constant([1], np.int64))
-        return g.add("GatherND", g.add("Concat", *parts, axis=0), place)
+        whole = g.add("GatherND", g.add("Concat", *parts, axis=0), place)
+        g.describe(whole, ["batch", *[None] * (self.rank - 1)])
+        return whole
+
+    def _gather(self, x: str, rows: str) -> str:
+        """The samples at `rows`. Their unknown number is given a name: without it onnxruntime cannot tell that the
+        two sides of the residual sum have one shape, and computes the sum outside the convolution."""
+        part = self.g.add("GatherND", x, rows)
+        self.g.describe(part, [f"samples_of_{part}", *[None] * (self.rank - 1)])
+        return part
 
     def _rows(self, mask: str) -> str:
         """(n, 1) indices of the samples whose (B, 1) mask is set."""

@@ -1,7 +1,8 @@
 """Routers as ONNX nodes. A router type is one class here.
 
-Every router ends in a linear layer, so an emitter hands over its last hidden values and that layer's weights; the network
-turns them into decisions (folding two options into one difference, adding the threshold). What comes before is the emitter's.
+Every router ends in a linear layer, so an emitter hands over its last hidden values and that layer's weights; the
+network turns them into decisions (folding two options into one difference, adding the threshold). What comes before
+is the emitter's.
 """
 
 from abc import ABC, abstractmethod
@@ -10,12 +11,20 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
+from onnx import TensorProto
+from torch import nn
 
 from spnet.errors import UserError
+from spnet.executors.onnx.blocks import emit_block
 from spnet.executors.onnx.graph import Graph
-from spnet.executors.onnx.layers import emit_linear, emit_relu, numbers
+from spnet.executors.onnx.layers import emit_layers, emit_linear, emit_relu, numbers
 from spnet.routers.base import Router
+from spnet.routers.feed_forward import FeedForward
+from spnet.routers.linear import TwoLinears
+from spnet.routers.policy_network import PolicyNetwork
 from spnet.routers.pooled_mlp import PooledMLP
+from spnet.routers.recurrent import Recurrent
+from spnet.routers.relational import MIX, Relational
 
 
 @dataclass(frozen=True)
@@ -43,9 +52,10 @@ class RouterEmitter(ABC):
 
     @abstractmethod
     def read(self, g: Graph, i: int, x: str, pooled: Callable[[], str]) -> Readout:
-        """Called before gated block i when its decision is not known yet; `pooled()` emits the pooled x once, when asked."""
+        """Called before gated block i when its decision is not known yet; `pooled()` emits the pooled x once, when
+        asked."""
 
-    def observe(self, g: Graph, i: int, option: Callable[[], str]) -> None:
+    def observe(self, g: Graph, i: int, option: Callable[[], str]) -> None:  # noqa: B027  (most routers need not know)
         """Told the option of block i after it is decided; `option()` emits it as (B, 1) int64, when asked."""
 
 
@@ -66,7 +76,9 @@ def emits_router(kind: type) -> Callable[[E], E]:
 def emit_router(router: Router) -> RouterEmitter:
     """The emitter of a router; `UserError` for a type without an ONNX form."""
     if type(router) not in _ROUTERS:
-        raise UserError(f"no ONNX form for routers of type {type(router).__name__}: use executor 'branching' or 'gathered'.")
+        raise UserError(
+            f"no ONNX form for routers of type {type(router).__name__}: use executor 'branching' or 'gathered'."
+        )
     return _ROUTERS[type(router)](router)
 
 
@@ -80,3 +92,113 @@ class _PooledMLP(RouterEmitter):
         mlp: Any = self.router.mlps[str(i)]
         hidden = emit_relu(g, emit_linear(g, mlp.fc1, pooled(), mlp.norm))
         return Readout(tuple(group), hidden, numbers(mlp.fc2.weight), numbers(mlp.fc2.bias))
+
+
+@emits_router(TwoLinears)
+class _TwoLinears(RouterEmitter):
+    """Two linear layers in a row are one."""
+
+    def __init__(self, router: TwoLinears) -> None:
+        self.router = router
+
+    def read(self, g: Graph, i: int, x: str, pooled: Callable[[], str]) -> Readout:
+        first, second = _linears(self.router.gates[str(i)])
+        weight, bias = numbers(second.weight), numbers(second.bias)
+        return Readout((i,), pooled(), weight @ numbers(first.weight), weight @ numbers(first.bias) + bias)
+
+
+@emits_router(FeedForward)
+class _FeedForward(RouterEmitter):
+    def __init__(self, router: FeedForward) -> None:
+        self.router = router
+
+    def read(self, g: Graph, i: int, x: str, pooled: Callable[[], str]) -> Readout:
+        gate = self.router.gates[str(i)]
+        layers = list(gate.children())[:-1]
+        last = _linears(gate)[0]
+        return Readout((i,), emit_layers(g, nn.Sequential(*layers), x), numbers(last.weight), numbers(last.bias))
+
+
+@emits_router(Recurrent)
+class _Recurrent(RouterEmitter):
+    """ONNX's LSTM, one step long; the block's embedding is folded into its input weights. Torch's gates lie in the
+    order i, f, g, o; ONNX's in i, o, f, g. Sequences are (1, B, .)."""
+
+    def __init__(self, router: Recurrent) -> None:
+        self.router = router
+        self.state = ["", ""]
+
+    def read(self, g: Graph, i: int, x: str, pooled: Callable[[], str]) -> Readout:
+        cell, embed = self.router.lstm, _linears(self.router.embeddings[str(i)])[0]
+        weight = _gates(numbers(cell.weight_ih) @ numbers(embed.weight))
+        offset = _gates(numbers(cell.weight_ih) @ numbers(embed.bias) + numbers(cell.bias_ih))
+        bias = np.concatenate([offset, _gates(numbers(cell.bias_hh))])
+        step = g.add("Unsqueeze", pooled(), g.constant([0], np.int64))
+        weights = (g.constant(values[None]) for values in (weight, _gates(numbers(cell.weight_hh)), bias))
+        _, *self.state = g.add_many("LSTM", 3, step, *weights, "", *self.state, hidden_size=cell.hidden_size)
+        hidden = g.add("Squeeze", self.state[0], g.constant([0], np.int64))
+        return Readout((i,), hidden, *_run_logit(numbers(self.router.last.weight), numbers(self.router.last.bias)))
+
+
+@emits_router(Relational)
+class _Relational(RouterEmitter):
+    """Graph layer and last layer are one linear map of the mixed nodes."""
+
+    def __init__(self, router: Relational) -> None:
+        self.router = router
+        self.earlier: list[str] = []
+        self.own = ""
+
+    def read(self, g: Graph, i: int, x: str, pooled: Callable[[], str]) -> Readout:
+        node: Any = self.router.nodes[str(i)]
+        hidden = emit_relu(g, emit_linear(g, node.fc1, pooled(), node.norm))
+        self.own = emit_linear(g, node.fc2, hidden, nn.Identity())
+        handed = self.earlier or [self.own]
+        mixed = self.own
+        for share, value in ((MIX[0], handed[0]), (MIX[1], handed[-1])):
+            mixed = g.add("Add", mixed, g.add("Mul", value, g.constant(share)))
+        last = numbers(node.fc3.weight)
+        return Readout((i,), mixed, last @ numbers(node.graph.weight), numbers(node.fc3.bias))
+
+    def observe(self, g: Graph, i: int, option: Callable[[], str]) -> None:
+        handed = self.own
+        if self.router.handed_on == "decisions":
+            node: Any = self.router.nodes[str(i)]
+            same = g.add("Equal", option(), g.constant([range(node.fc3.out_features)], np.int64))
+            handed = g.add("Cast", same, to=TensorProto.FLOAT)
+        self.earlier = [*self.earlier, handed][-2:]
+
+
+@emits_router(PolicyNetwork)
+class _PolicyNetwork(RouterEmitter):
+    def __init__(self, router: PolicyNetwork) -> None:
+        self.router = router
+
+    def start(self, g: Graph, image: str) -> Readout:
+        trunk = self.router.trunk
+        x = emit_layers(g, trunk.stem, emit_layers(g, self.router.pool, image))
+        for block in trunk.blocks:
+            x = emit_block(g, block, len(block.macs) - 1, x)  # type: ignore[arg-type]
+        head = _linears(trunk.head)[0]
+        weight, bias = _run_logit(numbers(head.weight), numbers(head.bias))
+        return Readout(tuple(range(trunk.num_classes)), emit_layers(g, trunk.pool, x), weight, bias)
+
+    def read(self, g: Graph, i: int, x: str, pooled: Callable[[], str]) -> Readout:
+        raise AssertionError("a policy network decides every block at the start")
+
+
+def _linears(module: nn.Module) -> list[nn.Linear]:
+    return [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
+
+
+def _gates(values: np.ndarray) -> np.ndarray:
+    """Rows of an LSTM from torch's order of gates to ONNX's."""
+    i, f, cell, o = np.split(values, 4)
+    return np.concatenate([i, o, f, cell])
+
+
+def _run_logit(weight: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weights of logits z (n of them) -> weights of [0, z] for each."""
+    both, biases = np.zeros((2 * len(weight), weight.shape[1])), np.zeros(2 * len(bias))
+    both[1::2], biases[1::2] = weight, bias
+    return both, biases

@@ -1,0 +1,28 @@
+"""Classify pictures with an exported network; needs numpy, onnxruntime and pillow, not spnet.
+
+spnet export RUN network.onnx
+python deploy_onnxruntime.py network.onnx PICTURE...
+"""
+
+import json
+import sys
+
+import numpy as np
+import onnxruntime
+from PIL import Image
+
+session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+text = session.get_modelmeta().custom_metadata_map
+classes, mean, std, (channels, height, width), macs = (
+    json.loads(text[key]) for key in ("classes", "mean", "std", "input_shape", "macs")
+)
+always = macs["stem"] + macs["head"] + macs["router_start"] + sum(macs["routers"])
+for name in sys.argv[2:]:
+    picture = (
+        Image.open(name).convert("RGB" if channels == 3 else "L").resize((width, height), Image.Resampling.BILINEAR)
+    )
+    pixels = np.asarray(picture, np.float32).reshape(height, width, channels) / 255
+    image = ((pixels - mean) / std).astype(np.float32).transpose(2, 0, 1)[None]
+    logits, decisions = session.run(["logits", "decisions"], {"image": image})
+    cost = always + sum(options[k] for options, k in zip(macs["blocks"], decisions[0], strict=True))
+    print(f"{name}: {classes[int(logits.argmax())]}  path {''.join(map(str, decisions[0]))}  {cost / 1e6:.2f} MMACs")

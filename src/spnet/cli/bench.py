@@ -1,0 +1,109 @@
+"""`spnet bench`: measured speed-up of skipping over the strongest static network, beside what the multiply-adds
+promise."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from spnet.cli import Parser
+
+
+def configure(parser: Parser, argv: list[str]) -> None:
+    parser.add_argument(
+        "network", metavar="RUN|BACKBONE", help="run folder, shipped network, or a backbone with fresh weights"
+    )
+    parser.add_argument(
+        "--rates", default="0.3,0.5,0.7,0.9", metavar="R,...", help="forced execution rates; 'own': own decisions"
+    )
+    parser.add_argument("--batches", default="1,64,256", metavar="B,...", help="batch sizes (default 1,64,256)")
+    parser.add_argument("--threads", default="1,2", metavar="T,...", help="thread counts (default 1,2)")
+    parser.add_argument("--rounds", type=int, default=9, metavar="N", help="interleaved rounds (default 9)")
+    parser.add_argument("--seconds", type=float, default=0.4, metavar="S", help="seconds per measurement (default 0.4)")
+    parser.add_argument("--lookahead", type=int, default=6, metavar="K", help="of a BACKBONE's routers (default 6)")
+    parser.add_argument(
+        "--hidden", type=int, default=16, metavar="H", help="width of a BACKBONE's routers (default 16)"
+    )
+    parser.add_argument("--compile", action="store_true", help="also time torch.compile")
+    parser.add_argument("--plain", action="store_true", help="also time the portable graph, as exported")
+    parser.add_argument("--out", metavar="DIR", help="write bench.json and bench.png there")
+    parser.add_argument("--no-profile", action="store_true", help="leave this machine's profile as it is")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    from spnet.executors.onnx.runtime import load_runtime
+    from spnet.measure.bench import OWN, BenchConfig, bench
+    from spnet.measure.profile import Profile, save_profile
+    from spnet.settings import convert
+    from spnet.training.finish import made_with
+
+    rates = tuple(rate if rate == OWN else convert("--rates", float, rate) for rate in args.rates.split(","))
+    config = BenchConfig(
+        rates=rates,
+        batches=convert("--batches", tuple[int, ...], args.batches),
+        threads=convert("--threads", tuple[int, ...], args.threads),
+        rounds=args.rounds,
+        seconds=args.seconds,
+        compiled=args.compile,
+        layouts=("onnx", "onnx-plain") if args.plain else ("onnx",),
+    )
+    runtime = load_runtime()
+    net, images = _network(args, OWN in rates, max(config.batches))
+    records = bench(net, config, images, progress=lambda line: print(line, file=sys.stderr, flush=True))
+    facts = {**made_with("fp32"), "onnxruntime": runtime.__version__}
+    result: dict[str, Any] = {
+        "network": args.network,
+        "lookahead": args.lookahead,
+        "made_with": facts,
+        "records": records,
+    }
+    limits = {form: _limits(records, form == "single") for form in ("single", "batch")}
+    if not args.no_profile and all(limits.values()):
+        label = f"{args.network}, threads {args.threads}, onnxruntime {runtime.__version__}"
+        profile = Profile(min(limits["single"]), min(limits["batch"]), label)
+        result["profile"] = str(save_profile(profile))
+    if args.out:
+        from spnet.files import write_json
+        from spnet.measure.picture import draw
+
+        write_json(Path(args.out) / "bench.json", result)
+        draw(result, Path(args.out) / "bench.png")
+        result["out"] = args.out
+    return result
+
+
+def _limits(records: list[dict[str, Any]], single: bool) -> list[float]:
+    return [r["break_even_cost"] for r in records if (r["batch"] == 1) == single and "break_even_cost" in r]
+
+
+def _network(args: argparse.Namespace, real: bool, count: int) -> tuple[Any, Any]:
+    """The network, and real images where its own decisions are wanted."""
+    from spnet import data
+    from spnet.backbones import list_backbones
+    from spnet.build import create_model
+    from spnet.errors import UserError
+    from spnet.runs import load, run_folder
+    from spnet.training.checkpoint import read_config
+
+    if args.network in list_backbones():
+        if real:
+            raise UserError("fresh weights have no decisions worth timing: give a trained RUN for --rates own.")
+        return create_model(args.network, "dynamic", lookahead=args.lookahead, hidden=args.hidden, seed=0), None
+    net = load(args.network)
+    if not real:
+        return net, None
+    config, _ = read_config(run_folder(args.network))
+    images = data.load(config.data).test.images[: max(512, count)]
+    return net, net.prepare(images).float().numpy()
+
+
+def describe(result: dict[str, Any]) -> str:
+    from spnet.measure.bench import describe as cell
+
+    facts = result["made_with"]
+    lines = [
+        f"{result['network']} on {facts['hardware']}, torch {facts['torch']}, onnxruntime {facts['onnxruntime']}, fp32"
+    ]
+    lines += [cell(record) for record in result["records"]]
+    lines += [f"profile written to {result['profile']}"] if "profile" in result else []
+    return "\n".join(lines)

@@ -1,0 +1,80 @@
+"""Does a graph compute what the eager network computes? The referee of every executor and export.
+
+Shapes: B samples, N blocks.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spnet.dynamic import DynamicNetwork
+from spnet.executors.onnx.forcing import force_bias
+from spnet.trace import Trace
+
+LOGIT_TOLERANCE = 1e-4
+"""Largest difference of class logits, relative to a sample's largest logit."""
+MARGIN = 1e-4
+"""Decisions must agree where the best router logit leads by more than this."""
+
+Run = Callable[[np.ndarray, np.ndarray | None], list[np.ndarray]]
+"""(images, router bias or None) -> [logits, decisions]."""
+
+
+def probe(net: DynamicNetwork, paths: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Random images and as many paths (B, N): every block in full, every block skipped, then `paths` random ones."""
+    generator = torch.Generator().manual_seed(seed)
+    full = torch.tensor(net.options) - 1
+    least = torch.tensor([0 if gated else k - 1 for gated, k in zip(net.gated, net.options, strict=True)])
+    share = torch.rand(paths, len(full), generator=generator)
+    drawn = least + (share * (full - least + 1)).long()
+    decisions = torch.cat([full[None], least[None], drawn])
+    return torch.randn(len(decisions), *net.input_shape, generator=generator), decisions
+
+
+@torch.no_grad()
+def disagreement(net: DynamicNetwork, images: Tensor, decisions: Tensor, run: Run) -> str | None:
+    """One line about the first thing that differs on forced paths, or None. Images (B, C, H, W), decisions (B, N)."""
+    eager = net.forward_path(images, decisions, heads=False)
+    logits, decided = run(_floats(net, images), force_bias(net, decisions))[:2]
+    if not np.array_equal(decided, decisions.numpy()):
+        return "it does not follow forced decisions"
+    error = relative_error(logits, eager.logits)
+    return None if error <= LOGIT_TOLERANCE else f"its logits differ by {error:.1e} of the largest on a forced path"
+
+
+@torch.no_grad()
+def own_decisions_disagreement(net: DynamicNetwork, images: Tensor, run: Run) -> tuple[str | None, int, float]:
+    """(first difference or None, samples with a decision too close to call, largest logit error of the others)."""
+    eager = net(images, heads=False)
+    logits, decided = run(_floats(net, images), None)[:2]
+    clear = clear_samples(net, eager)
+    if not np.array_equal(decided[clear], eager.decisions.numpy()[clear]):
+        return "its decisions differ where the routers are sure", int((~clear).sum()), float("inf")
+    error = relative_error(logits[clear], eager.logits[torch.from_numpy(clear)])
+    wrong = None if error <= LOGIT_TOLERANCE else f"its logits differ by {error:.1e} of the largest"
+    return wrong, int((~clear).sum()), error
+
+
+def clear_samples(net: DynamicNetwork, trace: Trace) -> np.ndarray:
+    """(B,) bool: every decision of the sample has a margin above `MARGIN`, the calibrated threshold included."""
+    clear = torch.ones(len(trace.logits), dtype=torch.bool)
+    for i, logits in zip(net.gated_indices, trace.router_logits, strict=True):
+        best = (logits + net.decision_shift * net.option_costs(i)).topk(2, 1).values
+        clear &= best[:, 0] - best[:, 1] > MARGIN
+    return clear.numpy()
+
+
+def relative_error(logits: np.ndarray, expected: Tensor) -> float:
+    """Largest difference over each sample's largest absolute logit; 0 for no samples, inf for NaN."""
+    if len(logits) == 0:
+        return 0.0
+    wanted = expected.double().numpy()
+    scale = np.abs(wanted).max(1).clip(min=1e-12)
+    error = float((np.abs(logits - wanted).max(1) / scale).max())
+    return error if np.isfinite(error) else float("inf")
+
+
+def _floats(net: DynamicNetwork, images: Tensor) -> np.ndarray:
+    return net.prepare(images).float().numpy()

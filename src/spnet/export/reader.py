@@ -1,0 +1,72 @@
+"""Opening an exported file: the checks that turn a wrong file into one clear line."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spnet.errors import UserError
+from spnet.executors.onnx.runtime import load_runtime, open_session
+
+FORMAT = 1
+"""Raised when the meaning of the metadata, inputs or outputs changes."""
+_JSON = ("classes", "mean", "std", "input_shape", "macs", "stages", "path")
+
+
+class ExportedNetwork:
+    """An exported network.
+
+    Attributes:
+        facts: the file's metadata, lists and tables as Python values (see `spnet.export.onnx_file`).
+    """
+
+    def __init__(self, session: Any, facts: dict[str, Any]) -> None:
+        self.session = session
+        self.facts = facts
+
+    def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """uint8 or normalised float images (B, C, H, W) -> logits (B, classes), decisions (B, N); any B, whatever
+        the form."""
+        expected = tuple(self.facts["input_shape"])
+        if images.ndim != 4 or images.shape[1:] != expected or not len(images):
+            raise UserError(f"this file takes images of (B, {', '.join(map(str, expected))}), not {images.shape}.")
+        if images.dtype == np.uint8:
+            mean, std = (np.asarray(self.facts[key], np.float32).reshape(-1, 1, 1) for key in ("mean", "std"))
+            images = (images / np.float32(255) - mean) / std
+        images = images.astype(np.float32)
+        size = 1 if self.facts["form"] == "single" else len(images)
+        rows = [self.session.run(None, {"image": images[k : k + size]}) for k in range(0, len(images), size)]
+        logits = np.concatenate([row[0] for row in rows])
+        if self.facts["path"] is not None:
+            return logits, np.tile(np.asarray(self.facts["path"], np.int64), (len(images), 1))
+        return logits, np.concatenate([row[1] for row in rows])
+
+    def macs(self, decisions: np.ndarray) -> np.ndarray:
+        """(B,) multiply-adds of decisions (B, N)."""
+        table = self.facts["macs"]
+        always = table["stem"] + table["head"] + table["router_start"] + sum(table["routers"])
+        return always + sum(np.asarray(table["blocks"][i])[decisions[:, i]] for i in range(decisions.shape[1]))
+
+
+def open_export(file: str | Path, threads: int = 1) -> ExportedNetwork:
+    """Open a file written by `export_onnx`.
+
+    Raises:
+        UserError: there is no such file, it is damaged, it is no export of spnet, or one of another format.
+    """
+    path = Path(file)
+    load_runtime()
+    try:
+        session = open_session(path.read_bytes(), threads, spinning=threads > 1)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except Exception as error:  # onnxruntime raises types of its own
+        raise UserError(f"{path} is damaged or no ONNX file: export the run again ({str(error)[:80]}).") from error
+    facts: dict[str, Any] = dict(session.get_modelmeta().custom_metadata_map)
+    if "spnet" not in facts:
+        raise UserError(f"{path} is an ONNX file, but not one that spnet export wrote.")
+    if facts.get("format") != str(FORMAT):
+        found = f"format {facts.get('format')} (spnet {facts['spnet']})"
+        raise UserError(f"{path} has {found}; this spnet reads format {FORMAT}: export the run again.")
+    return ExportedNetwork(session, {key: json.loads(value) if key in _JSON else value for key, value in facts.items()})

@@ -1,0 +1,190 @@
+"""Does skipping pay on this machine? Forced execution rates, routers running, against the strongest static network.
+
+Every variant is a process of its own; rounds are interleaved, so that a disturbance hits all; measurements during
+which others took the cores are dropped and counted. Speed-ups are ratios of medians, against the static variant with
+the smallest one.
+
+Forced decisions are independent per sample and block with the given probability of the full option (else skip).
+"""
+
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from spnet.dynamic import DynamicNetwork
+from spnet.errors import UserError
+from spnet.measure.isolated import Isolated
+from spnet.measure.latency import Timing, percentiles, spread
+from spnet.measure.profile import break_even
+from spnet.measure.rivals import rivals_for
+
+OWN = "own"
+"""Instead of a rate: the network's own decisions."""
+DRAWS = 64
+"""Forced decisions drawn for a rate: images in all at least this many, so that the rate is met and branches vary."""
+
+
+@dataclass(frozen=True)
+class BenchConfig:
+    rates: tuple[float | str, ...] = (0.3, 0.5, 0.7, 0.9)
+    batches: tuple[int, ...] = (1, 64, 256)
+    threads: tuple[int, ...] = (1, 2)
+    rounds: int = 9
+    seconds: float = 0.4
+    compiled: bool = False
+    layouts: tuple[str, ...] = ("onnx",)
+
+    def __post_init__(self) -> None:
+        for rate in self.rates:
+            if rate != OWN and not 0 <= float(rate) <= 1:
+                raise UserError(f"a rate is a share of blocks that run, 0 to 1, or 'own'; not {rate}.")
+        if not self.rates or min(self.batches, default=0) < 1 or min(self.threads, default=0) < 1:
+            raise UserError("bench needs at least one rate, and batches and threads of at least 1.")
+        if self.rounds < 1 or self.seconds <= 0:
+            raise UserError("bench needs at least one round of a positive number of seconds.")
+
+
+@dataclass
+class _Series:
+    """Timings of one thing over the rounds."""
+
+    threads: int
+    timings: list[Timing] = field(default_factory=list)
+
+    @property
+    def clean(self) -> list[Timing]:
+        """Uncontended ones; all of them where there is no other."""
+        return [t for t in self.timings if not t.contended(self.threads)] or self.timings
+
+    def record(self) -> dict[str, Any]:
+        clean = self.clean
+        kept = sum(not t.contended(self.threads) for t in self.timings)
+        return {
+            "ms": {key: 1e3 * value for key, value in spread([t.mean for t in clean]).items()},
+            "latency_ms": {
+                key: 1e3 * value for key, value in percentiles([s for t in clean for s in t.seconds]).items()
+            },
+            "cpu_ms": 1e3 * spread([t.cpu_seconds for t in clean])["median"],
+            "rounds": len(self.timings),
+            "kept": kept,
+            "cpu": sum(t.cpu for t in clean) / len(clean),
+            "others": sum(t.others for t in clean) / len(clean),
+        }
+
+
+def bench(
+    net: DynamicNetwork, config: BenchConfig, images: np.ndarray | None = None, progress: Any = None
+) -> list[dict[str, Any]]:
+    """One record per (threads, batch): `static` and `dynamic` variants, the fastest static one, speed-ups.
+
+    Args:
+        images: (M, C, H, W) normalised float32, M at least the largest batch; random ones when left out.
+        progress: called with one line now and then.
+    """
+    if not any(net.gated):
+        raise UserError("a static network has nothing to skip: bench a dynamic method.")
+    if images is None:
+        generator = np.random.default_rng(0)
+        images = generator.standard_normal((max(*config.batches, DRAWS), *net.input_shape), np.float32)
+    if len(images) < max(config.batches):
+        raise UserError(f"a batch of {max(config.batches)} needs as many images; the data have {len(images)}.")
+    records = []
+    for threads in config.threads:
+        for batch in config.batches:
+            records.append(_cell(net, config, images, threads, batch))
+            if progress:
+                progress(describe(records[-1]))
+    return records
+
+
+def _cell(net: DynamicNetwork, config: BenchConfig, images: np.ndarray, threads: int, batch: int) -> dict[str, Any]:
+    statics = rivals_for(threads, batch, config.compiled)
+    decisions = {rate: None if rate == OWN else _forced(net, float(rate), batch) for rate in config.rates}
+    series: dict[tuple[str, Any], _Series] = {}
+    with ExitStack() as stack:
+        workers = {
+            name: stack.enter_context(Isolated(name, net, threads, batch, images))
+            for name in (*statics, *config.layouts)
+        }
+        for _ in range(config.rounds):
+            for name, worker in workers.items():
+                for rate in (None,) if name in statics else config.rates:
+                    forced = decisions[rate] if rate is not None else None
+                    series.setdefault((name, rate), _Series(threads)).timings.append(
+                        worker.time(forced, config.seconds)
+                    )
+    static = {name: series[name, None].record() for name in statics}
+    fastest = min(static, key=lambda name: static[name]["ms"]["median"])
+    base = static[fastest]["ms"]["median"]
+    dynamic = []
+    for name in config.layouts:
+        for rate in config.rates:
+            record = series[name, rate].record()
+            cost = _cost(net, decisions[rate], images)
+            speed, ideal = base / record["ms"]["median"], 1 / cost
+            by_cpu = static[fastest]["cpu_ms"] / record["cpu_ms"]
+            realised = (speed - 1) / (ideal - 1) if ideal > 1.15 else None  # above 87 % the denominator is noise
+            row = {"variant": name, "rate": rate, "cost": cost, "speed_up": speed, "cpu_speed_up": by_cpu}
+            dynamic.append(row | {"mac_ideal": ideal, "realised": realised} | record)
+    main = [row for row in dynamic if row["variant"] == config.layouts[0]]
+    record = {"threads": threads, "batch": batch, "static": static, "fastest_static": fastest, "dynamic": dynamic}
+    if len({row["cost"] for row in main}) > 1:
+        record["break_even_cost"] = break_even([row["cost"] for row in main], [row["speed_up"] for row in main])
+        deployed = "onnx-workers" if "onnx-workers" in static else "onnx-intra"
+        for row in main:
+            falls_back = row["cost"] >= record["break_even_cost"]
+            row["auto"] = {
+                "runs": "static" if falls_back else "dynamic",
+                "speed_up": base / static[deployed]["ms"]["median"] if falls_back else row["speed_up"],
+            }
+    return record
+
+
+def _forced(net: DynamicNetwork, rate: float, batch: int) -> list[np.ndarray]:
+    """Decisions (batch, N) for a number of calls."""
+    generator = np.random.default_rng(1)
+    full = np.array(net.options) - 1
+    calls = max(1, -(-DRAWS // batch))
+    runs = generator.random((calls, batch, len(full))) < rate
+    return list(np.where(runs | ~np.array(net.gated), full, 0))
+
+
+@torch.no_grad()
+def _cost(net: DynamicNetwork, decisions: list[np.ndarray] | None, images: np.ndarray) -> float:
+    """Mean multiply-adds of the decisions, routers included, as a share of the static cost."""
+    if decisions is None:
+        chosen = torch.cat(
+            [
+                net(torch.from_numpy(part), heads=False).decisions
+                for part in np.array_split(images, -(-len(images) // 64))
+            ]
+        )
+    else:
+        chosen = torch.from_numpy(np.concatenate(decisions))
+    exits = torch.full((len(chosen),), len(net.backbone.stages.lengths) - 1)
+    return net.macs_of(chosen, exits, routed=True, heads=False).double().mean().item() / net.static_macs
+
+
+def describe(record: dict[str, Any]) -> str:
+    """A few lines about one (threads, batch)."""
+    static = ", ".join(f"{name} {row['ms']['median']:.2f}" for name, row in record["static"].items())
+    lines = [
+        f"threads {record['threads']}, batch {record['batch']}: static ms {static}; fastest {record['fastest_static']}"
+    ]
+    for row in record["dynamic"]:
+        realised = "" if row["realised"] is None else f", realised {100 * row['realised']:.0f} %"
+        auto = f", auto {row['auto']['runs']} {row['auto']['speed_up']:.2f}x" if "auto" in row else ""
+        rate = row["rate"] if row["rate"] == OWN else f"{100 * row['rate']:.0f} %"
+        ms, late = row["ms"], row["latency_ms"]
+        lines.append(
+            f"  {row['variant']:<10} rate {rate:>5}: {row['speed_up']:.2f}x ({row['cpu_speed_up']:.2f}x in CPU time) of "
+            f"{row['mac_ideal']:.2f}x by MACs{realised}; {ms['median']:.2f} ms ({ms['q25']:.2f} to {ms['q75']:.2f}), "
+            f"p50 {late['p50']:.2f} p90 {late['p90']:.2f} p99 {late['p99']:.2f}; "
+            f"kept {row['kept']}/{row['rounds']}, cpu {row['cpu']:.2f}, others {row['others']:.2f}{auto}"
+        )
+    if "break_even_cost" in record:
+        lines.append(f"  skipping pays below a cost of {100 * record['break_even_cost']:.0f} % of static")
+    return "\n".join(lines)

@@ -1,0 +1,78 @@
+"""A small record of this machine: from which cost on skipping no longer pays. `spnet bench` writes it, `Engine`
+reads it."""
+
+import os
+import platform
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from spnet.errors import UserError
+from spnet.files import read_json, write_json
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Break-even costs, as shares of the static cost in multiply-adds: at or above, the static network is as fast.
+
+    Attributes:
+        single: for one image at a time.
+        batch: for batches.
+        measured_on: network, threads and versions; empty for the cautious values used where nothing was measured.
+    """
+
+    single: float = 0.85
+    batch: float = 0.85
+    measured_on: str = ""
+
+
+def machine() -> str:
+    """What a profile is valid for."""
+    return f"{platform.node()} {platform.machine()} {os.cpu_count()} cores"
+
+
+def profile_path() -> Path:
+    """`$SPNET_CACHE/profile.json`, by default `~/.cache/spnet/profile.json`."""
+    folder = os.environ.get("SPNET_CACHE")
+    return (Path(folder) if folder else Path.home() / ".cache" / "spnet") / "profile.json"
+
+
+def save_profile(profile: Profile) -> Path:
+    path = profile_path()
+    write_json(path, {"format": FORMAT, "machine": machine(), **asdict(profile)})
+    return path
+
+
+def load_profile() -> Profile:
+    """This machine's profile; cautious values where there is none, or one of another machine or format.
+
+    Raises:
+        UserError: the file is there but damaged.
+    """
+    path = profile_path()
+    if not path.is_file():
+        return Profile()
+    record = read_json(path)
+    if not isinstance(record, dict) or record.get("format") != FORMAT or record.get("machine") != machine():
+        return Profile()
+    try:
+        return Profile(float(record["single"]), float(record["batch"]), str(record["measured_on"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is damaged ({error}): delete it, or run spnet bench to write it anew.") from error
+
+
+def break_even(costs: list[float], speeds: list[float]) -> float:
+    """The cost at which the line through (cost, time / static time) reaches 1; between 0 and 1.
+
+    Args:
+        costs: shares of the static cost that were measured; two different ones at least.
+        speeds: speed-up over the static network at each.
+    """
+    times = [1 / speed for speed in speeds]
+    mean_cost, mean_time = sum(costs) / len(costs), sum(times) / len(times)
+    spread = sum((cost - mean_cost) ** 2 for cost in costs)
+    slope = sum((c - mean_cost) * (t - mean_time) for c, t in zip(costs, times, strict=True)) / spread
+    if slope <= 0:  # nothing but noise
+        return 1.0 if mean_time < 1 else 0.0
+    return min(1.0, max(0.0, mean_cost + (1 - mean_time) / slope))

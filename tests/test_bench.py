@@ -1,0 +1,179 @@
+"""`spnet bench`: what it reports about timings, and the profile that `auto` reads. No test depends on how fast
+anything is."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny import images, lively
+
+from spnet import Engine, UserError, create_model
+from spnet.cli import main
+from spnet.executors.onnx.forcing import force_bias
+from spnet.measure.bench import BenchConfig, bench
+from spnet.measure.isolated import Isolated
+from spnet.measure.latency import Timing, busy_seconds, percentiles, spread, time_calls
+from spnet.measure.profile import Profile, break_even, load_profile, profile_path, save_profile
+from spnet.measure.rivals import STATIC, build, folded, rivals_for
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SPNET_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture(scope="module")
+def net():
+    return lively(create_model("resnet8", "dynamic", in_channels=1, image_size=8, hidden=4, lookahead=2, seed=0))
+
+
+def test_break_even_worked():
+    # time = 0.1 + 0.9 cost reaches 1 at cost 1; time = 0.1 + cost at 0.9
+    assert break_even([0.3, 0.5, 0.9], [1 / 0.37, 1 / 0.55, 1 / 0.91]) == pytest.approx(1.0)
+    assert break_even([0.3, 0.5], [1 / 0.4, 1 / 0.6]) == pytest.approx(0.9)
+    assert break_even([0.3, 0.5], [0.5, 0.4]) == 0.0  # always slower
+    assert break_even([0.3, 0.5], [2.0, 2.0]) == 1.0  # cost makes no difference, and it is faster
+
+
+def test_spread_and_percentiles_worked():
+    assert spread([4.0]) == {"median": 4.0, "q25": 4.0, "q75": 4.0}
+    assert spread([1.0, 2.0, 3.0, 4.0, 5.0]) == {"median": 3.0, "q25": 2.0, "q75": 4.0}
+    cuts = percentiles([float(k) for k in range(101)])
+    assert cuts == pytest.approx({"p50": 50, "p90": 90, "p99": 99})
+    assert percentiles([2.0]) == {"p50": 2.0, "p90": 2.0, "p99": 2.0}
+
+
+def test_contended_means_others_took_cores_that_were_needed(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    busy = Timing((0.1,), cpu=1.0, others=2.5)
+    assert not busy.contended(threads=1) and busy.contended(threads=2) and busy.contended(threads=8)
+    assert not Timing((0.1,), 1.0, float("nan")).contended(2)
+    assert Timing((0.2, 0.4), cpu=0.5, others=0).cpu_seconds == pytest.approx(0.15)
+
+
+def test_time_calls_runs_each_call_at_least_once():
+    seen = []
+    timing = time_calls([lambda k=k: seen.append(k) for k in range(3)], min_seconds=0.0)
+    assert seen == [0, 1, 2] and len(timing.seconds) == 3 and timing.others >= 0
+    assert busy_seconds() > 0
+
+
+def test_rivals():
+    assert "onnx-workers" in rivals_for(2, 64, False) and "onnx-workers" not in rivals_for(2, 1, False)
+    assert "onnx-workers" not in rivals_for(1, 64, False) and "compiled" in rivals_for(1, 1, True)
+
+
+@pytest.mark.parametrize("name", STATIC)
+def test_every_static_rival_computes_the_full_path(net, name: str):
+    x = images(5)
+    found = build(name, net, threads=1, batch=5)(x.numpy(), None)
+    expected = net.forward_path(x, torch.ones(3, dtype=torch.int64)).logits.detach()
+    torch.testing.assert_close(torch.as_tensor(found), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_folding_leaves_no_batch_norm_and_the_original_alone(net):
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    flat = folded(net.backbone)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in flat.modules())
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+def test_a_variant_in_its_own_process(net):
+    x = images(8).numpy()
+    with Isolated("onnx", net, threads=1, batch=4, images=x) as worker:
+        timing = worker.time([np.ones((4, 3), np.int64)], seconds=0.0)
+        assert len(timing.seconds) == 1 and timing.seconds[0] > 0
+        assert len(worker.time(None, seconds=0.0).seconds) == 2  # its own decisions: every batch once
+        with pytest.raises(RuntimeError, match="variant 'onnx' failed: IndexError"):
+            worker.time([np.ones((4, 1), np.int64)], seconds=0.0)
+        process = worker._process
+    assert not process.is_alive()
+    with pytest.raises(UserError, match="unknown variant 'onxx'. Did you mean 'onnx'?"):
+        Isolated("onxx", net, 1, 4, x)
+
+
+class InThisProcess(Isolated):
+    """A variant without a process of its own, which takes seconds to start."""
+
+    def __init__(self, name: str, net, threads: int, batch: int, images: np.ndarray) -> None:
+        self.net, self.images = net, images[:batch]
+        self.call = build(name, net, threads, batch)
+
+    def time(self, decisions: list[np.ndarray] | None, seconds: float) -> Timing:
+        biases = [None] if decisions is None else [force_bias(self.net, torch.from_numpy(d)) for d in decisions]
+        return time_calls([lambda bias=bias: self.call(self.images, bias) for bias in biases], seconds)
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("spnet.measure.bench.Isolated", InThisProcess)
+    monkeypatch.setattr("spnet.measure.bench.rivals_for", lambda threads, batch, compiled: ["onnx-intra"])
+
+
+def test_a_record(net, quick: None):
+    config = BenchConfig(rates=(0.0, 1.0), batches=(2,), threads=(1,), rounds=2, seconds=0.01)
+    (record,) = bench(net, config)
+    assert record["fastest_static"] == "onnx-intra" and [row["rate"] for row in record["dynamic"]] == [0.0, 1.0]
+    low, high = record["dynamic"]
+    routers = sum(net.router.macs)
+    skipped = net.backbone.stem_macs + net.backbone.head_macs + sum(block.macs[0] for block in net.blocks) + routers
+    assert low["cost"] == pytest.approx(skipped / net.static_macs)
+    assert high["cost"] == pytest.approx(1 + routers / net.static_macs) and high["realised"] is None
+    for row in record["dynamic"]:
+        assert row["speed_up"] == pytest.approx(record["static"]["onnx-intra"]["ms"]["median"] / row["ms"]["median"])
+        assert row["rounds"] == 2 and 0 <= row["kept"] <= 2
+        assert row["latency_ms"]["p50"] <= row["latency_ms"]["p90"] <= row["latency_ms"]["p99"]
+        falls_back = row["cost"] >= record["break_even_cost"]
+        assert row["auto"]["runs"] == ("static" if falls_back else "dynamic")
+
+
+def test_wrong_settings():
+    for wrong in ({"rates": (1.5,)}, {"rates": ()}, {"batches": (0,)}, {"threads": ()}, {"rounds": 0}, {"seconds": 0}):
+        with pytest.raises(UserError):
+            BenchConfig(**wrong)
+    with pytest.raises(UserError, match="nothing to skip"):
+        bench(create_model("resnet8", "static", image_size=8), BenchConfig())
+
+
+def test_the_profile_is_read_back_and_steers_auto(cache: Path, net):
+    assert load_profile() == Profile()
+    assert save_profile(Profile(0.2, 0.95, "here")) == profile_path() == cache / "profile.json"
+    assert load_profile() == Profile(0.2, 0.95, "here")
+    engine = Engine(net, expected_cost=0.5)
+    assert engine.choice(1) == "static" and engine.choice(64) == "onnx"
+
+
+def test_a_foreign_profile_is_ignored_and_a_damaged_one_named(cache: Path):
+    path = save_profile(Profile(0.2, 0.3, "here"))
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({**record, "machine": "another"}))
+    assert load_profile() == Profile()
+    path.write_text(json.dumps({**record, "single": "fast"}))
+    with pytest.raises(UserError, match="is damaged"):
+        load_profile()
+    path.write_text("{")
+    with pytest.raises(UserError, match="cannot be read as JSON"):
+        load_profile()
+
+
+def test_the_command(cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], quick: None):
+    arguments = ["bench", "resnet8", "--rates", "0,0.5", "--batches", "1,2", "--threads", "1", "--rounds", "1"]
+    assert main([*arguments, "--seconds", "0.01", "--out", str(tmp_path / "out"), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert [record["batch"] for record in result["records"]] == [1, 2] and result["profile"] == str(profile_path())
+    assert json.loads((tmp_path / "out" / "bench.json").read_text())["records"] == result["records"]
+    assert (tmp_path / "out" / "bench.png").read_bytes()[:4] == b"\x89PNG"
+    profile = load_profile()
+    assert (profile.single, profile.batch) == tuple(record["break_even_cost"] for record in result["records"])
+
+
+@pytest.mark.parametrize("wrong", [["--rates", "2"], ["--rates", "x"], ["--batches", "0"], ["--rates", "own"]])
+def test_the_command_refuses(wrong: list[str], capsys: pytest.CaptureFixture[str]):
+    assert main(["bench", "resnet8", *wrong]) == 2
+    assert capsys.readouterr().err.count("\n") == 1

@@ -1,0 +1,184 @@
+"""`spnet export`: what is written runs without spnet and says what the network says; what disagrees is not written."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from PIL import Image
+from tiny import images, lively, paths
+
+from spnet import DynamicNetwork, UserError, create_model, data, load
+from spnet.cli import main
+from spnet.export import export_onnx, onnx_file, open_export, parse_path
+
+EXAMPLE = Path(__file__).parent.parent / "examples" / "deploy_onnxruntime.py"
+
+
+@pytest.fixture(scope="module")
+def net() -> DynamicNetwork:
+    return lively(create_model("resnet8", "convnet-aig", in_channels=1, image_size=8, seed=0))
+
+
+@pytest.fixture(scope="module")
+def three() -> DynamicNetwork:
+    return lively(create_model("resnet8", "rdi-net", in_channels=1, image_size=8, seed=0))
+
+
+@pytest.mark.parametrize("form", ["single", "batch"])
+def test_a_file_decides_and_costs_what_the_network_does(net: DynamicNetwork, form: str, tmp_path: Path):
+    exported = export_onnx(net, tmp_path / "net.onnx", form=form, images=images(7))
+    assert (exported.paths, exported.images, exported.real) == (102, 39, 7) and exported.error < 1e-4
+    assert exported.bytes == (tmp_path / "net.onnx").stat().st_size
+    file = open_export(tmp_path / "net.onnx")
+    with torch.no_grad():
+        trace = net(images(9), heads=False)
+    logits, decisions = file(images(9).numpy())
+    np.testing.assert_allclose(logits, trace.logits.numpy(), atol=1e-4)
+    assert decisions.tolist() == trace.decisions.tolist()
+    assert file.macs(decisions).tolist() == trace.macs.tolist()
+
+
+def test_a_static_path(net: DynamicNetwork, three: DynamicNetwork, tmp_path: Path):
+    for network, path in ((net, [1, 0, 1]), (three, [2, 1, 0]), (net, None)):
+        export_onnx(network, tmp_path / "net.onnx", form="path", path=path)
+        file = open_export(tmp_path / "net.onnx")
+        wanted = torch.tensor(network.options) - 1 if path is None else torch.tensor(path)
+        with torch.no_grad():
+            trace = network.forward_path(images(3), wanted, heads=False)
+        logits, decisions = file(images(3).numpy())
+        np.testing.assert_allclose(logits, trace.logits.numpy(), atol=1e-4)
+        assert decisions.tolist() == [wanted.tolist()] * 3
+        assert (file.macs(decisions) <= trace.macs.numpy()).all()  # no router is in the file
+
+
+def test_only_portable_operators_are_written(net: DynamicNetwork, tmp_path: Path):
+    export_onnx(net, tmp_path / "net.onnx")
+    model = onnx.load(tmp_path / "net.onnx")
+    assert [entry.domain for entry in model.opset_import] == [""]
+
+
+def test_weights_lie_inside_the_branches(net: DynamicNetwork, tmp_path: Path):
+    export_onnx(net, tmp_path / "net.onnx")
+    graph = onnx.load(tmp_path / "net.onnx").graph
+    branches = [a.g for node in graph.node if node.op_type == "If" for a in node.attribute]
+    assert len(branches) == 6
+    inside = sum(len(g.initializer) for g in branches)
+    assert inside >= 12 and not any(len(t.dims) == 4 and t.dims[0] > 16 for t in graph.initializer)
+
+
+def test_forcing_and_shifting_through_the_inputs(three: DynamicNetwork, tmp_path: Path):
+    export_onnx(three, tmp_path / "net.onnx", form="batch")
+    session = open_export(tmp_path / "net.onnx").session
+    wanted = paths(three, 6).numpy()
+    bias = np.zeros((6, 9), np.float32)
+    np.put_along_axis(bias, wanted + 3 * np.arange(3), 1e30, 1)
+    assert session.run(["decisions"], {"image": images(6).numpy(), "router_bias": bias})[0].tolist() == wanted.tolist()
+    for shift, option in ((1e6, 2), (-1e6, 0)):
+        feeds = {"image": images(6).numpy(), "decision_shift": np.asarray(shift, np.float32)}
+        assert (session.run(["decisions"], feeds)[0] == option).all()
+
+
+def test_the_calibrated_threshold_is_the_default(net: DynamicNetwork, tmp_path: Path):
+    kept = net.decision_shift.clone()
+    try:
+        net.decision_shift.fill_(1e6)
+        export_onnx(net, tmp_path / "net.onnx")
+    finally:
+        net.decision_shift.copy_(kept)
+    assert open_export(tmp_path / "net.onnx")(images(4).numpy())[1].tolist() == [[1, 1, 1]] * 4
+
+
+def test_a_graph_that_disagrees_is_not_written(net: DynamicNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    other = lively(create_model("resnet8", "convnet-aig", in_channels=1, image_size=8, seed=9), seed=9)
+    file = tmp_path / "net.onnx"
+    file.write_bytes(b"the file before")
+    real = onnx_file.dynamic_model
+    monkeypatch.setattr(onnx_file, "dynamic_model", lambda _, form: real(other, form))
+    with pytest.raises(RuntimeError, match="no file was written: its logits differ"):
+        export_onnx(net, file)
+    monkeypatch.setattr(onnx_file, "path_model", lambda _, path: onnx_file_path(other, path))
+    with pytest.raises(RuntimeError, match="no file was written"):
+        export_onnx(net, file, form="path")
+    assert file.read_bytes() == b"the file before" and list(tmp_path.iterdir()) == [file]
+
+
+def onnx_file_path(net: DynamicNetwork, path: list[int]) -> onnx.ModelProto:
+    from spnet.executors.onnx.network import path_model
+
+    return path_model(net, path)
+
+
+def test_wrong_files_are_named(net: DynamicNetwork, tmp_path: Path):
+    file = tmp_path / "net.onnx"
+    export_onnx(net, file)
+    content = file.read_bytes()
+    with pytest.raises(UserError, match="cannot be read: No such file"):
+        open_export(tmp_path / "other.onnx")
+    for damaged in (b"", b"not onnx at all", content[: len(content) // 2]):
+        file.write_bytes(damaged)
+        with pytest.raises(UserError, match="damaged or no ONNX file|not one that spnet export wrote"):
+            open_export(file)
+    model = onnx.load_from_string(content)
+    for entry in model.metadata_props:
+        if entry.key == "format":
+            entry.value = "99"
+    onnx.save(model, file)
+    with pytest.raises(UserError, match="has format 99"):
+        open_export(file)
+    del model.metadata_props[:]
+    onnx.save(model, file)
+    with pytest.raises(UserError, match="not one that spnet export wrote"):
+        open_export(file)
+
+
+def test_wrong_images_are_named(net: DynamicNetwork, tmp_path: Path):
+    export_onnx(net, tmp_path / "net.onnx")
+    file = open_export(tmp_path / "net.onnx")
+    for wrong in (np.zeros((1, 3, 8, 8)), np.zeros((0, 1, 8, 8)), np.zeros((1, 8, 8))):
+        with pytest.raises(UserError, match="takes images of"):
+            file(wrong)
+
+
+@pytest.mark.parametrize("text", ["11", "1112", "1a1", "", "999"])
+def test_a_path_must_fit(net: DynamicNetwork, text: str, tmp_path: Path):
+    with pytest.raises(UserError):
+        export_onnx(net, tmp_path / "net.onnx", form="path", path=parse_path(net, text))
+    assert not list(tmp_path.iterdir())
+
+
+def test_paths_as_they_are_printed(net: DynamicNetwork):
+    assert parse_path(net, "all") is None
+    assert parse_path(net, "1|0|1") == parse_path(net, "1,0,1") == parse_path(net, "101") == [1, 0, 1]
+
+
+def test_the_command_and_the_example_without_spnet(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    file = tmp_path / "net.onnx"
+    assert main(["export", str(trained), str(file), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["form"] == "single" and result["real"] == 64 and result["note"] == ""
+    picture = data.load("digits").test.images[0]
+    Image.fromarray(picture[0].numpy()).save(tmp_path / "digit.png")
+    trace = load(trained)(picture[None], heads=False)
+    environment = {**os.environ, "PYTHONPATH": "", "OMP_NUM_THREADS": "1"}
+    code = "import sys; sys.modules['torch'] = sys.modules['spnet'] = None; import runpy; sys.argv = sys.argv[1:]; "
+    code += "runpy.run_path(sys.argv[0])"
+    command = [sys.executable, "-c", code, str(EXAMPLE), str(file), str(tmp_path / "digit.png")]
+    out = subprocess.run(command, capture_output=True, text=True, env=environment, check=True).stdout
+    path = "".join(map(str, trace.decisions[0].tolist()))
+    assert f": {int(trace.logits.argmax())}  path {path}  {int(trace.macs[0]) / 1e6:.2f} MMACs" in out
+
+
+def test_the_command_refuses(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    file = str(tmp_path / "net.onnx")
+    for wrong in (["--batch-form", "--static-path", "all"], ["--static-path", "1"]):
+        assert main(["export", str(trained), file, *wrong]) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+    assert main(["export", str(tmp_path / "nothing"), file]) == 2
+    assert not list(tmp_path.iterdir())
+    assert main(["export", str(trained), file, "--static-path", "all"]) == 0

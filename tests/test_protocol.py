@@ -1,0 +1,293 @@
+"""What makes two numbers comparable: matching cost, batch-norm statistics, the controls, figures and their units."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny import SHAPE, full_path, images, lively, paths
+from torch import Tensor, nn
+
+import spnet
+from spnet import DynamicNetwork, Engine, UserError, create_model
+from spnet.backbones import BlockRule, create_backbone
+from spnet.data import Dataset, Split
+from spnet.routers import PooledMLP
+from spnet.training.calibrate import calibrate, mean_cost, reestimate_batch_norm, spread, spread_indices
+from spnet.training.evaluate import collect, evaluate, fixed_path, path_controls, summarise
+from spnet.training.finish import at_budget
+
+
+def pixels(count: int, seed: int = 0) -> Split:
+    """Random images and labels."""
+    generator = torch.Generator().manual_seed(seed)
+    shades = torch.randint(0, 256, (count, *SHAPE), dtype=torch.uint8, generator=generator)
+    return Split(shades, torch.randint(0, 10, (count,), generator=generator))
+
+
+def network(method: str = "spnet", seed: int = 0, **config) -> DynamicNetwork:
+    return lively(create_model("resnet8", method, in_channels=1, image_size=8, seed=seed, **config), seed)
+
+
+def three_options() -> DynamicNetwork:
+    backbone = create_backbone("resnet8", num_classes=10, input_shape=SHAPE, rule=BlockRule(options=3))
+    return lively(DynamicNetwork(backbone, PooledMLP(backbone.input_widths, [3] * 3, [True] * 3, hidden=8)))
+
+
+# Matching the cost
+
+
+@pytest.mark.parametrize("budget", [0.4, 0.6, 0.75, 0.9])
+def test_calibration_meets_a_budget_on_training_images(trained: Path, digits: Dataset, budget: float):
+    net = spnet.load(trained)
+    reached = calibrate(net, digits.train, budget)
+    assert reached == pytest.approx(budget, rel=0.02)
+    assert mean_cost(net, digits.train) == pytest.approx(reached)
+    assert mean_cost(net, digits.train, batch_size=5) == pytest.approx(reached, rel=1e-3)
+
+
+@pytest.mark.parametrize("budget", [0.3, 0.5, 0.8])
+def test_calibration_knows_any_number_of_options(budget: float):
+    assert calibrate(three_options(), pixels(100), budget) == pytest.approx(budget, rel=0.02)
+
+
+def test_calibration_needs_no_label():
+    net, split = network(), pixels(60)
+    calibrate(net, split, 0.6)
+    shift = net.decision_shift.clone()
+    calibrate(net, Split(split.images, torch.zeros_like(split.labels)), 0.6)
+    assert torch.equal(net.decision_shift, shift)
+
+
+def test_budgets_out_of_reach():
+    net = network()
+    for budget in (0.01, 1.4):
+        net.decision_shift.fill_(3.0)
+        with pytest.raises(UserError, match=r"out of reach: this network costs 0\.\d+ to 1\.\d+ of its static cost"):
+            calibrate(net, pixels(30), budget)
+        assert net.decision_shift == 0
+
+
+@pytest.mark.parametrize("net", [network("static"), network("convnet-aig", target=1.0)], ids=["static", "target 1"])
+def test_a_network_without_decisions_has_no_budget(net: DynamicNetwork):
+    with pytest.raises(UserError, match="static network has no decisions"):
+        calibrate(net, pixels(4), 0.6)
+    with pytest.raises(UserError, match="static network has no decisions"):
+        Engine(net).calibrate(pixels(4).images, 0.6)
+
+
+def test_a_missed_budget_does_not_throw_a_training_away():
+    figures = at_budget(network(), pixels(30), pixels(10, seed=1), 0.01)
+    assert figures["budget"] == 0.01 and "out of reach" in figures["missed"] and "accuracy" not in figures
+    assert at_budget(network(), pixels(60), pixels(10, seed=1), 0.6)["calibration_cost"] == pytest.approx(0.6, rel=0.02)
+
+
+def test_the_threshold_is_saved_with_the_network(tmp_path: Path):
+    from spnet.training.checkpoint import load_weights, save_network
+
+    net = network()
+    calibrate(net, pixels(60), 0.6)
+    save_network(tmp_path, net)
+    again = network(seed=1)
+    load_weights(again, tmp_path / "model.safetensors")
+    assert net.decision_shift != 0 and torch.equal(again.decision_shift, net.decision_shift)
+
+
+@settings(deadline=None)
+@given(size=st.integers(0, 300), count=st.integers(0, 300))
+def test_samples_are_spread_over_the_whole_set(size: int, count: int):
+    """A folder's images lie sorted by class: its first images would be of one."""
+    chosen = spread_indices(size, count).tolist()
+    assert len(chosen) == len(set(chosen)) == min(size, count) and chosen == sorted(chosen)
+    if chosen:
+        gaps = {b - a for a, b in zip(chosen, [*chosen[1:], size], strict=True)}
+        assert chosen[0] == 0 and max(gaps) - min(gaps) <= 1
+
+
+def test_a_spread_sample_of_a_sorted_set_has_every_class():
+    split = Split(torch.zeros(100, 1, 2, 2, dtype=torch.uint8), torch.arange(100) // 10)
+    assert spread(split, 20).labels.bincount().tolist() == [2] * 10
+    assert len(spread(split, 1000)) == 100
+
+
+# Batch-norm statistics under test-time paths
+
+
+def test_reestimation_changes_only_the_backbones_statistics():
+    net, split = network(), pixels(64)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    momenta = [m.momentum for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
+    reestimate_batch_norm(net, split, batch_size=32)
+    for name, value in net.state_dict().items():
+        statistic = name.startswith("backbone.") and name.split(".")[-1].startswith(("running_", "num_batches"))
+        assert torch.equal(value, before[name]) != statistic, name
+    assert not any(module.training for module in net.modules())
+    assert [m.momentum for m in net.modules() if isinstance(m, nn.BatchNorm2d)] == momenta
+
+
+def test_reestimation_reads_no_label():
+    split = pixels(64)
+    states = []
+    for labels in (split.labels, torch.zeros_like(split.labels)):
+        net = network()
+        reestimate_batch_norm(net, Split(split.images, labels), batch_size=32)
+        states.append(net.state_dict())
+    assert all(torch.equal(states[0][name], value) for name, value in states[1].items())
+
+
+def test_reestimation_is_the_mean_over_batches():
+    net, split = network(), pixels(64)
+    conv = net.backbone.stem[0]  # type: ignore[index]
+    with torch.no_grad():
+        parts = [conv(net.prepare(part)) for part in split.images.split(32)]
+    reestimate_batch_norm(net, split, batch_size=32)
+    norm = net.backbone.stem[1]  # type: ignore[index]
+    assert torch.allclose(norm.running_mean, torch.stack([x.mean((0, 2, 3)) for x in parts]).mean(0), atol=1e-5)
+    assert torch.allclose(norm.running_var, torch.stack([x.var((0, 2, 3)) for x in parts]).mean(0), rtol=1e-4)
+
+
+# Controls
+
+
+def test_one_path_for_all_makes_the_controls_equal():
+    net, split = network(), pixels(50)
+    for shift in (64.0, -64.0):
+        net.decision_shift.fill_(shift)
+        figures = evaluate(net, split)
+        assert figures["distinct_paths"] == 1
+        assert figures["accuracy_shuffled_paths"] == figures["accuracy_fixed_path"] == figures["accuracy"]
+        assert figures["cost_ratio_fixed_path"] == figures["cost_ratio"]
+
+
+def test_shuffled_paths_are_the_same_paths_and_nobody_keeps_its_own(monkeypatch: pytest.MonkeyPatch):
+    net, split = network(), pixels(40)
+    decisions = torch.arange(40)[:, None].bitwise_right_shift(torch.arange(3)) % 2  # neighbours differ
+    given: list[Tensor] = []
+    forward_path = net.forward_path
+
+    def spied(x: Tensor, d: Tensor, **options):
+        given.append(d)
+        return forward_path(x, d, **options)
+
+    monkeypatch.setattr(net, "forward_path", spied)
+    path_controls(net, split, decisions, batch_size=16)
+    shuffled, fixed = torch.cat(given[:3]), torch.cat(given[3:])
+    assert sorted(shuffled.tolist()) == sorted(decisions.tolist())
+    assert not torch.equal(shuffled, decisions)
+    assert (fixed == fixed[0]).all()
+
+
+def test_the_shuffle_is_one_cycle(monkeypatch: pytest.MonkeyPatch):
+    """With every path different, none stays where it was."""
+    net = lively(create_model("resnet20", "convnet-aig", in_channels=1, image_size=8))
+    decisions = torch.arange(64)[:, None].bitwise_right_shift(torch.arange(9)) % 2
+    given: list[Tensor] = []
+    monkeypatch.setattr(net, "forward_path", lambda x, d: (given.append(d), net(x))[1])
+    path_controls(net, pixels(64), decisions)
+    assert not (given[0] == decisions).all(1).any()
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 999), options=st.sampled_from([2, 3]))
+def test_the_fixed_path_costs_about_the_mean(seed: int, options: int):
+    net = network("convnet-aig") if options == 2 else three_options()
+    decisions = paths(net, 20, seed)
+    exits = torch.full((20,), 2)
+    goal = net.macs_of(decisions, exits, routed=True, heads=False).double().mean()
+    path = fixed_path(net, decisions)
+    cost = net.macs_of(path[None], exits[:1], routed=True, heads=False)
+    assert abs(cost - goal) <= max(block.macs[-1] for block in net.blocks) / 2
+
+
+@pytest.mark.parametrize("path", [[0, 0, 0], [2, 2, 2], [1, 1, 1], [2, 0, 1]])
+def test_the_fixed_path_of_unanimous_images_is_theirs(path: list[int]):
+    assert fixed_path(three_options(), torch.tensor([path] * 5)).tolist() == path
+
+
+def test_the_fixed_path_prefers_what_most_images_run():
+    net = network("convnet-aig")
+    decisions = torch.tensor([[1, 0, 0]] * 8 + [[0, 1, 0]] * 2)
+    assert fixed_path(net, decisions).tolist() == [1, 0, 0]
+
+
+def test_ungated_blocks_stay_on_the_fixed_path():
+    net = network("convnet-aig", targets=(0.5, 1.0, 0.5))
+    assert fixed_path(net, torch.tensor([[0, 1, 0]] * 3)).tolist() == [0, 1, 0]
+
+
+def test_a_static_network_is_its_own_control():
+    figures = evaluate(network("static"), pixels(20))
+    assert figures["accuracy_shuffled_paths"] == figures["accuracy_fixed_path"] == figures["accuracy"]
+    assert figures["cost_ratio"] == figures["execution_rate"] == 1.0
+
+
+# Figures
+
+
+def test_figures_and_units():
+    net, split = network(), pixels(37)
+    figures, trace = evaluate(net, split, batch_size=10), net(split.images)
+    assert figures["n"] == 37 and figures["macs_static"] == net.static_macs
+    assert figures["accuracy"] == pytest.approx(100 * (trace.logits.argmax(1) == split.labels).float().mean().item())
+    assert figures["macs_mean"] == pytest.approx(trace.macs.double().mean().item())
+    assert figures["gflops_mean"] == pytest.approx(2e-9 * figures["macs_mean"])
+    assert figures["cost_ratio"] == pytest.approx(figures["macs_mean"] / figures["macs_static"])
+    assert figures["execution_rate"] == pytest.approx(trace.decisions.float().mean().item())
+    assert len(figures["execution_rate_per_block"]) == 3
+    assert figures["distinct_paths"] == len(trace.decisions.unique(dim=0))
+    assert len(figures["stage_accuracy"]) == 3 and figures["stage_accuracy"][-1] == figures["accuracy"]
+    assert figures["images_per_second"] > 0
+    json.dumps(figures, allow_nan=False)
+
+
+def test_evaluation_is_deterministic_and_independent_of_the_batch():
+    net, split = network(), pixels(40)
+    first, again, others = evaluate(net, split), evaluate(net, split), evaluate(net, split, batch_size=7)
+    for figures in (first, again, others):
+        del figures["images_per_second"]
+    assert first == again
+    for name in ("stage_accuracy", "execution_rate_per_block", "macs_mean", "evolution_kl", "accuracy_shuffled_paths"):
+        assert first[name] == pytest.approx(others[name], rel=1e-5), name
+
+
+def test_early_exit_is_read_from_the_images_that_got_there():
+    net, split = lively(create_model("resnet8", "spnet", in_channels=1, image_size=8)), pixels(30)
+    with torch.no_grad():
+        whole = net(split.images)
+    confidence = float(whole.stage_logits[0].softmax(1).amax(1).median())
+    engine = Engine(net, "gathered", exit_confidence=confidence)
+    figures, trace = evaluate(net, split, forward=engine), engine(split.images)
+    reached = trace.exit_stage >= 1
+    assert 0 < int(reached.sum()) < 30
+    right = whole.stage_logits[1].argmax(1) == split.labels
+    assert figures["stage_accuracy"][1] == pytest.approx(100 * right[reached].float().mean().item())
+    assert figures["stage_accuracy"][-1] == figures["accuracy"]
+    assert figures["macs_mean"] < whole.macs.double().mean().item()
+    results = collect(Engine(net, "gathered", exit_confidence=0.0), split)
+    assert summarise(results, net.static_macs)["evolution_kl"] == 0  # nobody saw all stages
+    json.dumps(summarise(results, net.static_macs), allow_nan=False)
+
+
+def test_one_image_is_a_set():
+    figures = evaluate(network(), pixels(1))
+    assert figures["n"] == 1 and figures["accuracy"] in (0.0, 100.0)
+
+
+def test_costs_in_training_and_at_test_stand_side_by_side(trained: Path):
+    """The rate under Gumbel noise is not that of the arg-max: every row and the result hold both."""
+    rows = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    net = spnet.load(trained)
+    for row in rows[1:]:
+        assert row["train_macs_mean"] > 0 and row["cost_ratio"] == pytest.approx(row["macs_mean"] / net.static_macs)
+    result = json.loads((trained / "result.json").read_text())
+    assert {"train_macs_mean", "cost_ratio"} <= set(result["end_of_training"])
+
+
+def test_full_precision_of_forced_and_free_paths():
+    """Feeding a network its own decisions back changes nothing."""
+    net, x = network(), images(12)
+    trace = net(x)
+    assert torch.equal(net.forward_path(x, trace.decisions).logits, trace.logits)
+    assert torch.equal(net.forward_path(x, full_path(net)).macs, net.forward_path(x, full_path(net)).macs)
