@@ -6,12 +6,13 @@ python deploy_onnxruntime.py network.onnx PICTURE...
 
 import json
 import sys
+from typing import Any
 
 import numpy as np
 import onnxruntime
 from PIL import Image
 
-session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+session: Any = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
 text = session.get_modelmeta().custom_metadata_map
 classes, mean, std, (channels, height, width), macs = (
     json.loads(text[key]) for key in ("classes", "mean", "std", "input_shape", "macs")

@@ -150,6 +150,13 @@ def test_a_term_without_weight_is_watched_but_not_minimised():
     assert {"consistency", "diversity", "rate"} <= set(losses.watched)
 
 
+def test_without_routers_only_the_classification_is_left():
+    method, net = built(target=1.0)
+    phase = method.phases(1)[0]
+    losses = phase.objective(net, Batch(images(4), torch.arange(4), 2), Step(phase))
+    assert not any(net.gated) and losses.total.item() == losses.terms["classification"].item()
+
+
 def test_the_target_rate_loss_is_an_option():
     losses, _ = objective_of(WORKED, 2, rate=2.0, cost=0.0)
     # Rates 0.4 and 0.4 against 0.5, and a block without a router: 2 * (0.01 + 0.01 + 0) / 3.

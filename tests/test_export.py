@@ -122,7 +122,7 @@ def test_wrong_files_are_named(net: DynamicNetwork, tmp_path: Path):
         open_export(tmp_path / "other.onnx")
     for damaged in (b"", b"not onnx at all", content[: len(content) // 2]):
         file.write_bytes(damaged)
-        with pytest.raises(UserError, match="damaged or no ONNX file|not one that spnet export wrote"):
+        with pytest.raises(UserError, match=r"damaged or no ONNX file|not one that spnet export wrote"):
             open_export(file)
     model = onnx.load_from_string(content)
     for entry in model.metadata_props:

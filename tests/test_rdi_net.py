@@ -333,6 +333,15 @@ def test_rate_and_cost_are_off_unless_asked_for():
     assert {"rate", "cost"} < set(relation_losses(net, method).terms)
 
 
+def test_without_routers_there_is_nothing_to_relate():
+    for settings in ({}, {"relation_form": "contrastive"}):
+        method, net = built(target=1.0, **settings)
+        assert not any(net.gated)
+        phase = method.phases(3)[1]
+        batch = Batch(images(4), torch.arange(4), phase.copies)
+        assert set(phase.objective(net, batch, Step(phase)).terms) == {"classification"}
+
+
 # Training
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from spnet import data
 from spnet.experiments.statistics import paired_difference, summary
-from spnet.experiments.table import Row, comma_separated, markdown, table
+from spnet.experiments.table import Row, beaten_by_static, comma_separated, markdown, table
 from spnet.training.config import RunConfig
 from spnet.training.fit import fit
 from spnet.training.runner import run_all, unique, with_curves
@@ -121,4 +121,11 @@ def test_table_says_n_and_leaves_unfinished_rows_out(tmp_path: Path) -> None:
     cells = table(rows, tmp_path, baseline="a")
     assert [row[:3] for row in cells[1:]] == [["a", "1", "90.00"]]
     assert "50.0" in cells[1] and "0.001" in cells[1]
+    static = {**record, "label": "static", "last": {**figures, "accuracy": 91.0, "macs_mean": 4e5}}
+    (tmp_path / f"{tiny(3).hash}.json").write_text(json.dumps(static))
+    ladder = [Row("small", (tiny(3),)), rows[0]]
+    assert [row[8] for row in table(ladder, tmp_path, baseline="small")[1:]] == ["40.0", "50.0"]
+    assert beaten_by_static(ladder, tmp_path) == [
+        "a is matched or beaten by a static network that costs no more: small."
+    ]
     assert markdown(cells).count("\n") == 3 and comma_separated(cells).startswith("method,n,")

@@ -296,7 +296,7 @@ def test_a_term_of_weight_zero_leaves_training_bit_identical(
     monkeypatch.setattr(module, function, lambda *args, **kwargs: torch.zeros(()))
     assert same(without, steps(**others))
     monkeypatch.undo()
-    assert not same(without, steps(**(others | {weight: 0.5})))
+    assert not same(without, steps(**{**others, weight: 0.5}))
 
 
 def test_without_guides_there_is_no_auxiliary_pass():

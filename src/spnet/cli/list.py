@@ -23,14 +23,11 @@ def _entries(kind: str) -> list[tuple[str, str]]:
     if kind == "methods":
         from spnet.methods import list_methods, method_class
 
-        return [(name, _first_line(method_class(name).__module__)) for name in list_methods()]
+        return [(name, _idea(method_class(name).__module__)) for name in list_methods()]
     if kind == "backbones":
-        import torch
-
         from spnet.backbones import create_backbone, list_backbones
 
-        with torch.device("meta"):  # sizes only: no weight is drawn
-            networks = [create_backbone(name, num_classes=10) for name in list_backbones()]
+        networks = [create_backbone(name, num_classes=10) for name in list_backbones()]
         return [(net.name, f"{net.static_macs / 1e6:.1f} MMACs at 32x32, {len(net.blocks)} blocks") for net in networks]
     if kind == "recipes":
         from spnet.recipes import RECIPES
@@ -45,10 +42,12 @@ def _entries(kind: str) -> list[tuple[str, str]]:
     return [(name, "spnet.load(...)") for name in shipped()]
 
 
-def _first_line(module: str) -> str:
+def _idea(module: str) -> str:
+    """The first paragraph of a module's docstring, on one line."""
     import importlib
 
-    return (importlib.import_module(module).__doc__ or "").strip().split("\n")[0]
+    paragraph = (importlib.import_module(module).__doc__ or "").strip().split("\n\n")[0]
+    return " ".join(paragraph.split())
 
 
 def describe(result: dict[str, Any]) -> str:

@@ -24,7 +24,7 @@ def configure(parser: Parser, argv: list[str]) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from spnet.errors import UserError, choose
     from spnet.experiments import digits
-    from spnet.experiments.table import comma_separated, markdown, table
+    from spnet.experiments.table import beaten_by_static, comma_separated, markdown, table
     from spnet.files import write_text
     from spnet.training.runner import finished, run_all, unique
 
@@ -41,7 +41,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     board = run_all(runs, results=results, work=Path(args.work), workers=args.workers, show=_show())
     cells = table(rows, results, digits.BASELINE)
     page = Path(args.out) / f"{args.target}.md"
-    write_text(page, markdown(cells))
+    notes = "".join(f"- {sentence}\n" for sentence in beaten_by_static(rows, results))
+    write_text(page, markdown(cells) + ("\n" + notes if notes else ""))
     write_text(page.with_suffix(".csv"), comma_separated(cells))
     if board.failed:
         raise RuntimeError(f"{len(board.failed)} runs failed: {'; '.join(board.failed.values())}")

@@ -38,6 +38,11 @@ class Line:
         values = [f[key] for f in self.figures if f.get(key) is not None]
         return sum(values) / len(values) if values else None
 
+    @property
+    def static(self) -> bool:
+        """Whether every block runs for everyone."""
+        return self.records[0]["label"].split(" + ")[0] == "static"
+
     def end(self, key: str) -> float | None:
         values = [r["end_of_training"][key] for r in self.records if r["end_of_training"].get(key) is not None]
         return sum(values) / len(values) if values else None
@@ -80,17 +85,17 @@ def table(rows: Sequence[Row], results: Path, baseline: str | None = None) -> li
     """Head and one list of cells per row with at least one finished run.
 
     `vs baseline`: mean paired difference in accuracy to the row named `baseline`, with half its 95 % t interval.
+    `% of static`: of the baseline's network in full, so that the ladder's smaller networks can be compared.
     """
-    lines = {row.name: collect_line(row, results) for row in rows}
-    reference = lines[baseline].by_seed if baseline else {}
+    lines = collect(rows, results)
+    reference = lines[baseline].by_seed if baseline in lines else {}
+    full = _full_macs(lines, baseline)
     cells = [list(HEAD)]
     for name, line in lines.items():
-        if not line.figures:
-            continue
         difference = paired_difference(line.by_seed, reference) if baseline and name != baseline else None
         macs = line.mean("macs_mean") or 0.0
-        static = line.figures[0]["macs_static"]
-        dynamic = line.records[0]["label"] != "static"
+        static = full or line.figures[0]["macs_static"]
+        dynamic = not line.static
         controls = ("accuracy_shuffled_paths", "accuracy_fixed_path")
         shuffled, fixed = ([f[key] for f in line.figures] for key in controls)
         train_macs = line.end("train_macs_mean")
@@ -106,13 +111,41 @@ def table(rows: Sequence[Row], results: Path, baseline: str | None = None) -> li
                 f"{2e-9 * macs:.4g}",
                 f"{100 * macs / static:.1f}",
                 f"{100 * train_macs / static:.1f}" if train_macs else "",
-                f"{line.mean('distinct_paths'):.0f}",
+                f"{line.mean('distinct_paths'):.0f}" if dynamic else "",
                 _number(line.mean("evolution_kl"), ".4f"),
                 _number(line.end("flips"), ".3f"),
                 f"{sum(r['train_seconds'] for r in line.records) / len(line.records):.0f}",
             ]
         )
     return cells
+
+
+def collect(rows: Sequence[Row], results: Path) -> dict[str, Line]:
+    """The rows that have a finished run, by name."""
+    lines = {row.name: collect_line(row, results) for row in rows}
+    return {name: line for name, line in lines.items() if line.figures}
+
+
+def _full_macs(lines: dict[str, Line], baseline: str | None) -> float | None:
+    return lines[baseline].figures[0]["macs_static"] if baseline in lines else None
+
+
+def beaten_by_static(rows: Sequence[Row], results: Path) -> list[str]:
+    """One sentence for every dynamic row that a static network of no more multiply-adds matches or beats in mean accuracy."""
+    lines = collect(rows, results)
+    said = []
+    for name, line in lines.items():
+        better = [
+            other
+            for other, rival in lines.items()
+            if not line.static
+            and rival.static
+            and (rival.mean("macs_mean") or 0) <= (line.mean("macs_mean") or 0)
+            and (rival.mean("accuracy") or 0) >= (line.mean("accuracy") or 0)
+        ]
+        if better:
+            said.append(f"{name} is matched or beaten by a static network that costs no more: {', '.join(better)}.")
+    return said
 
 
 def _number(value: float | None, form: str) -> str:

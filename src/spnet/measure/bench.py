@@ -180,8 +180,8 @@ def describe(record: dict[str, Any]) -> str:
         rate = row["rate"] if row["rate"] == OWN else f"{100 * row['rate']:.0f} %"
         ms, late = row["ms"], row["latency_ms"]
         lines.append(
-            f"  {row['variant']:<10} rate {rate:>5}: {row['speed_up']:.2f}x ({row['cpu_speed_up']:.2f}x in CPU time) of "
-            f"{row['mac_ideal']:.2f}x by MACs{realised}; {ms['median']:.2f} ms ({ms['q25']:.2f} to {ms['q75']:.2f}), "
+            f"  {row['variant']:<10} rate {rate:>5}: {row['speed_up']:.2f}x ({row['cpu_speed_up']:.2f}x in CPU time), "
+            f"MACs {row['mac_ideal']:.2f}x{realised}; {ms['median']:.2f} ms ({ms['q25']:.2f} to {ms['q75']:.2f}), "
             f"p50 {late['p50']:.2f} p90 {late['p90']:.2f} p99 {late['p99']:.2f}; "
             f"kept {row['kept']}/{row['rounds']}, cpu {row['cpu']:.2f}, others {row['others']:.2f}{auto}"
         )

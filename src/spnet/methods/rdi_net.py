@@ -116,7 +116,7 @@ class RDINet(Method):
 
     def objective(self, net: DynamicNetwork, batch: Batch, step: Step) -> Losses:
         losses = classification_loss(net, batch, step)
-        if self.config.relation:
+        if self.config.relation and losses.trace.gates:  # with a target of 1 no block has a router
             value = self._contrast(losses.trace) if self.config.contrasts else self._match(losses.trace)
             losses.watched["relation"] = value.detach()
             losses.terms["relation"] = self.config.relation * value

@@ -1,0 +1,27 @@
+"""Write the README's table of methods from the first line of each card: `python scripts/methods_table.py`."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+CARDS = ROOT / "src" / "spnet" / "methods" / "cards"
+BEGIN, END = "<!-- methods -->", "<!-- end of methods -->"
+
+
+def table() -> str:
+    """The Markdown table, one row a card."""
+    rows = ["| method | idea |", "|---|---|"]
+    for card in sorted(CARDS.glob("*.md")):
+        idea = " ".join(card.read_text(encoding="utf-8").split("\n\n")[0].split())
+        rows.append(f"| [{card.stem}]({card.relative_to(ROOT).as_posix()}) | {idea} |")
+    return "\n".join(rows)
+
+
+def with_table(readme: str) -> str:
+    """The README with its table made anew."""
+    before, rest = readme.split(BEGIN)
+    return f"{before}{BEGIN}\n{table()}\n{END}{rest.split(END)[1]}"
+
+
+if __name__ == "__main__":
+    path = ROOT / "README.md"
+    path.write_text(with_table(path.read_text(encoding="utf-8")), encoding="utf-8")

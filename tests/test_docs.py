@@ -1,0 +1,58 @@
+"""What the documents show is run: README's Python, the examples, the table of methods."""
+
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_python_blocks_of_the_readme_run(capsys: pytest.CaptureFixture[str]) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert blocks
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), {})
+    assert "torch.Size([4, 10]) torch.Size([4, 9])" in capsys.readouterr().out
+
+
+def test_commands_of_the_readme_are_real(capsys: pytest.CaptureFixture[str]) -> None:
+    """Every `spnet VERB` is a verb, and every option named is one of its options."""
+    from spnet.cli import VERBS, main
+
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^(?:.*&& )?spnet ([a-z]+)(.*?)(?:#.*)?$", text, re.MULTILINE)
+    assert len(commands) >= 8
+    for verb, rest in commands:
+        assert verb in VERBS
+        with pytest.raises(SystemExit):
+            main([verb, "--help"])
+        shown = capsys.readouterr().out
+        for option in re.findall(r"--[a-z-]+", rest):
+            assert option in shown, (verb, option)
+
+
+def test_readme_lists_every_card() -> None:
+    functions = runpy.run_path(str(ROOT / "scripts" / "methods_table.py"))
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert functions["with_table"](readme) == readme, "run scripts/methods_table.py"
+
+
+def test_every_method_has_a_card_in_one_shape() -> None:
+    from spnet.methods import list_methods, method_class
+
+    for name in list_methods():
+        if not method_class(name).__module__.startswith("spnet.methods."):
+            continue  # a method some test has defined
+        card = (ROOT / "src" / "spnet" / "methods" / "cards" / f"{name}.md").read_text(encoding="utf-8")
+        sections = re.findall(r"^## (.*)$", card, re.MULTILINE)
+        assert sections == ["Idea", "Use", "Settings", "Measured", "Deviations", "Sources"], name
+
+
+def test_adding_a_method_takes_one_file(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The example defines a method, trains it, and edits nothing of the library."""
+    monkeypatch.setattr(sys, "argv", ["add_a_method.py"])
+    runpy.run_path(str(ROOT / "examples" / "add_a_method.py"), run_name="__main__")
+    assert "stochastic-depth: " in capsys.readouterr().out
