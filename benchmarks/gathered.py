@@ -2,8 +2,8 @@
 
     python benchmarks/gathered.py --backbone resnet110 --batch 64 --rate 0.5 --threads 2 --json
 
-Random weights and images, forced iid decisions (each block of each image runs with probability `rate`), routers running, eager,
-channels_last, fp32. Not the static rival: that comparison is `spnet bench`.
+Random weights and images, forced iid decisions (each block of each image runs with probability `rate`), routers
+running, eager, channels_last, fp32. Not the static rival: that comparison is `spnet bench`.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from spnet.training.finish import made_with
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--backbone", default="resnet110")
     parser.add_argument("--method", default="spnet")
     parser.add_argument("--batch", type=int, default=64)
@@ -60,9 +60,10 @@ def main() -> None:
         print(json.dumps(result))
     else:
         print(
-            f"{args.backbone}, batch {args.batch}, rate {args.rate}, {args.threads} threads, {result['conv_gflops']} GFLOP/s: masked "
-            f"{medians['masked']:.0f} ms, gathered {medians['gathered']:.0f} ms, {result['speed_up']:.2f}x "
-            f"(multiply-adds {result['mac_ideal']:.2f}x), relative error {result['relative_error']:.1e}"
+            f"{args.backbone}, batch {args.batch}, rate {args.rate}, {args.threads} threads, "
+            f"{result['conv_gflops']} GFLOP/s: masked {medians['masked']:.0f} ms, gathered {medians['gathered']:.0f} ms, "
+            f"{result['speed_up']:.2f}x (multiply-adds {result['mac_ideal']:.2f}x), "
+            f"relative error {result['relative_error']:.1e}"
         )
 
 

@@ -2,8 +2,8 @@
 
     python benchmarks/training.py --backbone resnet20 --threads 2 --json
 
-Interleaved rounds, medians, ratios; random images; forward, backward and SGD. `ratios` are each method's step, in the precision
-a training would choose here, over the static fp32 step.
+Interleaved rounds, medians, ratios; random images; forward, backward and SGD. `ratios` are each method's step, in the
+precision a training would choose here, over the static fp32 step.
 """
 
 import argparse
@@ -69,13 +69,15 @@ def measure(steppers: dict[str, Callable[[], None]], rounds: int) -> dict[str, l
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--backbone", default="resnet20")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--size", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--methods", help="comma-separated, such as skipnet,rdi-net+spnet; default static, convnet-aig, spnet")
+    parser.add_argument(
+        "--methods", help="comma-separated, such as skipnet,rdi-net+spnet; default static, convnet-aig, spnet"
+    )
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -106,9 +108,15 @@ def main() -> None:
     if args.json:
         print(json.dumps(result))
         return
-    print(f"{args.backbone}, batch {args.batch}, {args.threads} threads, {result['conv_gflops']} GFLOP/s in a 3x3 convolution")
+    print(
+        f"{args.backbone}, batch {args.batch}, {args.threads} threads, "
+        f"{result['conv_gflops']} GFLOP/s in a 3x3 convolution"
+    )
     for name, value in medians.items():
-        print(f"{name:<20} {value:8.1f} ms  {result['ratios'][name]:.2f}x  {result['images_per_second'][name]:7.0f} images/s")
+        print(
+            f"{name:<20} {value:8.1f} ms  {result['ratios'][name]:.2f}x  "
+            f"{result['images_per_second'][name]:7.0f} images/s"
+        )
     print(f"peak memory {result['peak_memory_mib']} MiB, all variants together", file=sys.stderr)
 
 

@@ -1,8 +1,10 @@
-"""Add a method in one file: stochastic depth (Huang et al., ECCV 2016) as a dynamic method that needs no router at test.
+"""Add a method in one file: stochastic depth (Huang et al., ECCV 2016) as a dynamic method that needs no router at
+test.
 
     python examples/add_a_method.py
 
-In the library this file would be `src/spnet/methods/stochastic_depth.py`, with a card beside it and one row in `tests/cases.py`.
+In the library this file would be `src/spnet/methods/stochastic_depth.py`, with a card beside it and one row in
+`tests/cases.py`.
 """
 
 import tempfile
@@ -48,9 +50,8 @@ class StochasticDepth(Method):
 
     def build_router(self, backbone):
         """A router that nobody trains: at its opening bias it runs every block, which is the published test rule."""
-        options = [len(block.macs) for block in backbone.blocks]
-        self.blocks = len(options)
-        return PooledMLP(backbone.input_widths, options, [True] * self.blocks, hidden=1)
+        self.blocks = len(backbone.blocks)
+        return PooledMLP(backbone.input_widths, backbone.options, [True] * self.blocks, hidden=1)
 
     def phases(self, epochs: int) -> list[Phase]:
         sampler = LinearDecay(self.blocks, self.config.survival)
@@ -66,7 +67,9 @@ def main() -> None:
         result = fit(run, data.load("digits"), Path(folder) / "run").result
     assert result is not None
     figures = result["final"]
-    print(f"{run.method}: {figures['accuracy']:.1f} % at {100 * figures['cost_ratio']:.0f} % of static after two epochs")
+    print(
+        f"{run.method}: {figures['accuracy']:.1f} % at {100 * figures['cost_ratio']:.0f} % of static after two epochs"
+    )
 
 
 if __name__ == "__main__":

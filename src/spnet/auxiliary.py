@@ -1,6 +1,7 @@
 """The dynamic auxiliary module F^t of SP-Net: a momentum copy of a network. theta_t <- m * theta_t + (1 - m) * theta_d.
 
-Parameters only are averaged. The copy runs in train mode with its own batch-norm statistics, dropout and noise [spnet, hist].
+Parameters only are averaged. The copy runs in train mode with its own batch-norm statistics, dropout and noise [spnet,
+hist].
 """
 
 import copy

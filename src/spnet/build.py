@@ -1,7 +1,7 @@
 """From names and settings to a method and its network.
 
-Settings are one flat name space: those of the method and, with SP-Net, those of the wrapper. `spnet` alone is the wrapper
-around the `dynamic` baseline.
+Settings are one flat name space: those of the method and, with SP-Net, those of the wrapper. `spnet` alone is the
+wrapper around the `dynamic` baseline.
 """
 
 import hashlib
@@ -50,8 +50,8 @@ def build_network(
     std: tuple[float, ...] | None = None,
     seed: int | None = None,
 ) -> DynamicNetwork:
-    """The network of a method. With a seed, backbone, router and heads are drawn from separate streams, so that every method
-    starts from the same backbone."""
+    """The network of a method. With a seed, backbone, router and heads are drawn from separate streams, so that
+    every method starts from the same backbone."""
     with seeded(seed, "backbone"):
         plain = create_backbone(backbone, num_classes=num_classes, input_shape=input_shape, rule=method.block_rule())
     with seeded(seed, "router"):

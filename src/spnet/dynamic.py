@@ -57,7 +57,7 @@ class DynamicNetwork(nn.Module):
         self.router = router
         self.stage_heads = stage_heads
         self.blocks: list[Block] = list(backbone.blocks)  # type: ignore[assignment]
-        self.options = tuple(len(block.macs) for block in self.blocks)
+        self.options = backbone.options
         self.gated = router.gated if router is not None else (False,) * len(self.blocks)
         self.static_macs = backbone.static_macs
         """Multiply-adds per sample of the plain backbone: no router, no stage head."""
@@ -92,10 +92,13 @@ class DynamicNetwork(nn.Module):
         return getattr(self, f"_cost_share_{i}")
 
     def prepare(self, images: Tensor) -> Tensor:
-        """Check (B, C, H, W) images against the network's input; uint8 ones are scaled and normalised, floats taken as is."""
+        """Check (B, C, H, W) images against the network's input; uint8 ones are scaled and normalised, floats taken
+        as is."""
         if images.dim() != 4 or tuple(images.shape[1:]) != self.input_shape:
             expected = "x".join(map(str, self.input_shape))
-            raise UserError(f"this network takes images of (B, {expected}), not {tuple(images.shape)}: resize or convert them.")
+            raise UserError(
+                f"this network takes images of (B, {expected}), not {tuple(images.shape)}: resize or convert them."
+            )
         if images.dtype == torch.uint8:
             return (images.to(self.mean.dtype) / 255 - self.mean) / self.std
         if not images.is_floating_point():
@@ -120,7 +123,8 @@ class DynamicNetwork(nn.Module):
             noise: random streams for sampling and dropout.
             executor: how decisions become work.
             heads: run the earlier stages' classifiers; their cost is counted only if they run.
-            exit_confidence: a sample leaves at the first stage whose class probability reaches this (needs stage heads).
+            exit_confidence: a sample leaves at the first stage whose class probability reaches this (needs stage
+                heads).
         """
         rule = sampler or Argmax()
         noise = noise or Noise()
@@ -185,12 +189,16 @@ class DynamicNetwork(nn.Module):
             exit_stage=exit_stage,
         )
 
-    def forward_path(self, images: Tensor, decisions: Tensor, *, executor: Executor = masked, heads: bool = True) -> Trace:
-        """Run given decisions (B, N) or (N,), options 0 ... K_i - 1, to the end; routers still score. The rest as in `forward`."""
+    def forward_path(
+        self, images: Tensor, decisions: Tensor, *, executor: Executor = masked, heads: bool = True
+    ) -> Trace:
+        """Run given decisions (B, N) or (N,), options 0 ... K_i - 1, to the end; routers still score. The rest as in
+        `forward`."""
         return self(images, sampler=Forced(self.checked_path(images, decisions)), executor=executor, heads=heads)
 
     def checked_path(self, images: Tensor, decisions: Tensor) -> Tensor:
-        """Return decisions as (B, N) on the images' device, or raise `UserError` when they name no path of this network."""
+        """Return decisions as (B, N) on the images' device, or raise `UserError` when they name no path of this
+        network."""
         decisions = torch.as_tensor(decisions, device=images.device)
         if decisions.dim() == 1:
             decisions = decisions.expand(images.shape[0], -1)
@@ -198,11 +206,15 @@ class DynamicNetwork(nn.Module):
         if tuple(decisions.shape) != shape:
             raise UserError(f"decisions must be (samples, blocks) = {shape}, not {tuple(decisions.shape)}.")
         limits = torch.tensor(self.options, device=decisions.device)
-        lowest = torch.tensor([0 if g else k - 1 for g, k in zip(self.gated, self.options, strict=True)]).to(limits.device)
+        lowest = torch.tensor([0 if g else k - 1 for g, k in zip(self.gated, self.options, strict=True)]).to(
+            limits.device
+        )
         wrong = ((decisions < lowest) | (decisions >= limits)).any(0).nonzero().flatten().tolist()
         if wrong:
             i = wrong[0]
-            raise UserError(f"block {i} takes options {int(lowest[i])} to {self.options[i] - 1}; a decision lies outside.")
+            raise UserError(
+                f"block {i} takes options {int(lowest[i])} to {self.options[i] - 1}; a decision lies outside."
+            )
         return decisions
 
     def macs_of(self, decisions: Tensor, exit_stage: Tensor, *, routed: bool, heads: bool) -> Tensor:
@@ -248,7 +260,8 @@ class _Rows:
 
 
 class _Book:
-    """Collects what happens block by block; with early exit, spreads the remaining rows over the whole batch at the end."""
+    """Collects what happens block by block; with early exit, spreads the remaining rows over the whole batch at the
+    end."""
 
     def __init__(self, rows: _Rows | None) -> None:
         self.rows = rows

@@ -1,7 +1,8 @@
 """Stage heads: a classifier after every stage but the last, whose classifier is the network's own head.
 
-SP-Net's multi-stage classification. With `aligned`, each stage's pooled features are first mapped to the last stage's width
-by a learned linear map, and the heads read those (paper's framework figure); otherwise they read pooled features directly.
+SP-Net's multi-stage classification. With `aligned`, each stage's pooled features are first mapped to the last stage's
+width by a learned linear map, and the heads read those (paper's framework figure); otherwise they read pooled features
+directly.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,9 @@ class StageHeads(nn.Module):
     def __init__(self, stage_widths: Sequence[int], num_classes: int, aligned: bool) -> None:
         super().__init__()
         earlier, last = stage_widths[:-1], stage_widths[-1]
-        self.aligners = nn.ModuleList(nn.Linear(width, last, bias=False) if aligned else nn.Identity() for width in earlier)
+        self.aligners = nn.ModuleList(
+            nn.Linear(width, last, bias=False) if aligned else nn.Identity() for width in earlier
+        )
         self.classifiers = nn.ModuleList(nn.Linear(last if aligned else width, num_classes) for width in earlier)
         self.macs = tuple(
             (width * last if aligned else 0) + (last if aligned else width) * num_classes for width in earlier

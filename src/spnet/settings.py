@@ -1,7 +1,7 @@
 """Settings: frozen dataclasses whose fields carry their help text, filled from keywords, flags or JSON.
 
-One flat name space: a setting's name is the keyword of `create_model`, the command-line flag (with dashes) and the key in
-`config.json`.
+One flat name space: a setting's name is the keyword of `create_model`, the command-line flag (with dashes) and the key
+in `config.json`.
 """
 
 import dataclasses
@@ -40,7 +40,8 @@ def refuse_unknown(values: Iterable[str], configs: Iterable[type]) -> None:
 
 
 def convert(name: str, hint: Any, value: Any) -> Any:
-    """Bring a value (from a keyword, JSON or a flag's text) to the type a field declares; `UserError` where it cannot."""
+    """Bring a value (from a keyword, JSON or a flag's text) to the type a field declares; `UserError` where it
+    cannot."""
     origin = get_origin(hint)
     if origin in (Union, types.UnionType):
         if value is None or (isinstance(value, str) and value.lower() == "none"):

@@ -1,8 +1,8 @@
 """What a backbone is: a stem, a list of blocks cut into stages, a head.
 
-A *block* offers K *options*: 0 does the least (skip), K - 1 is the full block. It knows the multiply-adds of each option,
-work that is always paid included. `run` does exactly one option's work; `mix` computes every option and mixes them with a
-gate, which is what training needs. `mix(x, onehot(k)) == run(x, k)` for every k.
+A *block* offers K *options*: 0 does the least (skip), K - 1 is the full block. It knows the multiply-adds of each
+option, work that is always paid included. `run` does exactly one option's work; `mix` computes every option and mixes
+them with a gate, which is what training needs. `mix(x, onehot(k)) == run(x, k)` for every k.
 """
 
 from collections.abc import Sequence
@@ -95,6 +95,11 @@ class Backbone(nn.Module):
     @property
     def stage_widths(self) -> tuple[int, ...]:
         return tuple(self.output_widths[i] for i in self.stages.last_blocks)
+
+    @property
+    def options(self) -> tuple[int, ...]:
+        """Number of options of each block."""
+        return tuple(len(block.macs) for block in self.blocks)  # type: ignore[arg-type]
 
     @property
     def static_macs(self) -> int:

@@ -1,8 +1,8 @@
 """CIFAR ResNet-6n+2 (He et al., CVPR 2016, section 4.2): a 3x3 stem of 16 channels, three stages of n basic blocks with
 16, 32 and 64 channels, global average pooling, one linear layer.
 
-What a skipped block means differs between the published dynamic networks; `BlockRule` names the differences, so that every
-method can run on its own rule or all on one. With every block run, each rule is a plain ResNet.
+What a skipped block means differs between the published dynamic networks; `BlockRule` names the differences, so that
+every method can run on its own rule or all on one. With every block run, each rule is a plain ResNet.
 """
 
 from dataclasses import dataclass
@@ -67,7 +67,9 @@ def conv_bn(in_channels: int, out_channels: int, kernel: int, stride: int) -> nn
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut; see `BlockRule` for its options. Fulfils `spnet.backbones.base.Block`."""
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int, size: tuple[int, int], rule: BlockRule) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, stride: int, size: tuple[int, int], rule: BlockRule
+    ) -> None:
         super().__init__()
         transition = stride != 1 or in_channels != out_channels
         self.rule = rule
@@ -81,7 +83,8 @@ class BasicBlock(nn.Module):
             self.shortcut = PadShortcut(out_channels - in_channels, stride, average=rule.shortcut == "avgpool")
         if transition and rule.skip == "own-projection":
             self.own_skip = nn.Sequential(*conv_bn(in_channels, out_channels, 1, stride), nn.ReLU())
-        # Inputs are outputs of a ReLU (or of a skip of one), hence >= 0: ReLU(x) = x and every rule's skip is the identity.
+        # Inputs are outputs of a ReLU (or of a skip of one), hence >= 0: ReLU(x) = x and every rule's skip is the
+        # identity.
         self.identity_skip = not transition
 
         pixels = size[0] * size[1]
@@ -116,8 +119,8 @@ class BasicBlock(nn.Module):
     def _skip(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
         if self.rule.skip == "own-projection":
             return self.own_skip(x)
-        shortcut = self.shortcut(x) if shortcut is None else shortcut
-        return F.relu(shortcut) if self.rule.skip == "relu" else shortcut
+        kept = self.shortcut(x) if shortcut is None else shortcut
+        return F.relu(kept) if self.rule.skip == "relu" else kept
 
 
 class GlobalAveragePool(nn.Module):

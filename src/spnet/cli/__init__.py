@@ -1,7 +1,7 @@
 """The command line: one file a verb, each with `configure(parser, argv)` and `run(args) -> dict`.
 
-Exit codes: 0 done; 2 the input was wrong (one line on stderr); 1 our fault or a diverged run. With `--json` stdout carries one
-JSON object and nothing else. Heavy imports happen inside `run`, so that help is instant.
+Exit codes: 0 done; 2 the input was wrong (one line on stderr); 1 our fault or a diverged run. With `--json` stdout
+carries one JSON object and nothing else. Heavy imports happen inside `run`, so that help is instant.
 """
 
 import argparse
@@ -44,7 +44,9 @@ class Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
-    argv = [*(sys.argv[1:] if argv is None else argv)]  # once imported, the verb's module hides the built-in `list` here
+    argv = [
+        *(sys.argv[1:] if argv is None else argv)
+    ]  # once imported, the verb's module hides the built-in `list` here
     try:
         return _dispatch(argv)
     except UserError as error:

@@ -8,10 +8,16 @@ from spnet.cli import Parser
 
 def configure(parser: Parser, argv: list[str]) -> None:
     parser.add_argument("run", metavar="RUN", help="run folder, or the name of a shipped network")
-    parser.add_argument("--executor", default="masked", metavar="E", help="masked, branching, gathered or auto (default masked)")
-    parser.add_argument("--budget", type=float, metavar="B", help="calibrate on training images to this share of the static cost")
+    parser.add_argument(
+        "--executor", default="masked", metavar="E", help="masked, branching, gathered or auto (default masked)"
+    )
+    parser.add_argument(
+        "--budget", type=float, metavar="B", help="calibrate on training images to this share of the static cost"
+    )
     parser.add_argument("--data", metavar="NAME[:PATH]", help="where the images lie; default: the run's own")
-    parser.add_argument("--exit-confidence", type=float, metavar="P", help="leave at the first stage this sure of its class")
+    parser.add_argument(
+        "--exit-confidence", type=float, metavar="P", help="leave at the first stage this sure of its class"
+    )
     parser.add_argument("--threads", type=int, metavar="N", help="torch threads")
 
 
@@ -40,9 +46,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     plain = args.executor == "masked" and args.exit_confidence is None
     batch = 1 if args.executor == "branching" else 256
     figures = evaluate(net, dataset.test, forward=None if plain else engine, batch_size=batch)
-    return {**figures, "executor": args.executor, "run": str(args.run), "label": config.label, "made_with": made_with("fp32")} | {
-        "threads": torch.get_num_threads()
-    }
+    return {
+        **figures,
+        "executor": args.executor,
+        "run": str(args.run),
+        "label": config.label,
+        "made_with": made_with("fp32"),
+    } | {"threads": torch.get_num_threads()}
 
 
 def describe(result: dict[str, Any]) -> str:
@@ -54,8 +64,8 @@ def describe(result: dict[str, Any]) -> str:
             f"cost                {result['macs_mean'] / 1e6:.3f} MMACs = {result['gflops_mean']:.5f} GFLOPs = "
             f"{100 * result['cost_ratio']:.1f} % of static",
             f"execution rate      {result['execution_rate']:.3f}, {result['distinct_paths']} distinct paths",
-            f"shuffled paths      {result['accuracy_shuffled_paths']:.2f} %   one fixed path {result['accuracy_fixed_path']:.2f} % "
-            f"at {100 * result['cost_ratio_fixed_path']:.1f} %",
+            f"shuffled paths      {result['accuracy_shuffled_paths']:.2f} %   "
+            f"one fixed path {result['accuracy_fixed_path']:.2f} % at {100 * result['cost_ratio_fixed_path']:.1f} %",
             f"evolution KL        {result['evolution_kl']:.5f}",
             f"images per second   {result['images_per_second']:.0f}",
         ]

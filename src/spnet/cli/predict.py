@@ -10,7 +10,9 @@ from spnet.cli import Parser
 def configure(parser: Parser, argv: list[str]) -> None:
     parser.add_argument("run", metavar="RUN", help="run folder, or the name of a shipped network")
     parser.add_argument("images", metavar="IMAGE", nargs="+", help="picture files")
-    parser.add_argument("--executor", default="auto", metavar="E", help="masked, branching, gathered or auto (default auto)")
+    parser.add_argument(
+        "--executor", default="auto", metavar="E", help="masked, branching, gathered or auto (default auto)"
+    )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -45,8 +47,10 @@ def describe(result: dict[str, Any]) -> str:
     lines = []
     for p in result["predictions"]:
         lines.append(
-            f"{p['image']}: {p['class']}  ({100 * p['probability']:.1f} %)  path {draw_path(p['path'], result['stages'])}  "
-            f"{p['macs'] / 1e6:.3f} MMACs = {100 * p['cost_ratio']:.0f} % of static" + (f"  [{p['note']}]" if p["note"] else "")
+            f"{p['image']}: {p['class']}  ({100 * p['probability']:.1f} %)  "
+            f"path {draw_path(p['path'], result['stages'])}  "
+            f"{p['macs'] / 1e6:.3f} MMACs = {100 * p['cost_ratio']:.0f} % of static"
+            + (f"  [{p['note']}]" if p["note"] else "")
         )
     return "\n".join(lines)
 

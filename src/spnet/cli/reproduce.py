@@ -14,7 +14,9 @@ TARGETS = ("digits",)
 def configure(parser: Parser, argv: list[str]) -> None:
     parser.add_argument("target", metavar="TARGET", help=", ".join(TARGETS))
     parser.add_argument("--out", default="reproduced", metavar="DIR", help="where tables go (default reproduced)")
-    parser.add_argument("--results", default="results", metavar="DIR", help="records of finished runs (default results)")
+    parser.add_argument(
+        "--results", default="results", metavar="DIR", help="records of finished runs (default results)"
+    )
     parser.add_argument("--work", default="runs/reproduce", metavar="DIR", help="run folders under way")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="runs at a time")
     parser.add_argument("--seeds", type=int, metavar="N", help="how many seeds; default: all of the table's")
@@ -55,7 +57,9 @@ def _show() -> Any:
 
     def show(board: Any) -> None:
         left = "" if board.seconds_left is None else f", about {board.seconds_left / 60:.0f} min left"
-        text = f"{len(board.finished)}/{len(board.planned)} done, {len(board.running)} running, {len(board.failed)} failed"
+        text = (
+            f"{len(board.finished)}/{len(board.planned)} done, {len(board.running)} running, {len(board.failed)} failed"
+        )
         if text != last[0]:
             last[0] = text
             print(f"{time.strftime('%H:%M:%S')} {text}{left}", file=sys.stderr, flush=True)

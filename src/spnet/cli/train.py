@@ -40,7 +40,9 @@ def _add_settings(parser: Parser, named: argparse.Namespace) -> None:
         for field in dataclasses.fields(config):
             text = f"{field.metadata['help']} (default {field.default})".replace("%", "%%")
             flag = "--" + field.name.replace("_", "-")
-            group.add_argument(flag, dest=f"setting:{field.name}", metavar="VALUE", default=argparse.SUPPRESS, help=text)
+            group.add_argument(
+                flag, dest=f"setting:{field.name}", metavar="VALUE", default=argparse.SUPPRESS, help=text
+            )
 
 
 def _base(named: argparse.Namespace) -> Any:
@@ -85,7 +87,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from spnet.files import read_json
     from spnet.training.fit import fit
 
-    settings = {name.removeprefix("setting:"): value for name, value in vars(args).items() if name.startswith("setting:")}
+    settings = {
+        name.removeprefix("setting:"): value for name, value in vars(args).items() if name.startswith("setting:")
+    }
     base = _base(args)
     if args.resume and (settings or args.recipe or _chooses(args) or args.init or args.out):
         raise UserError("--resume takes every setting from the folder: give it alone, or with --time-limit.")
@@ -103,7 +107,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
         init = run_folder(args.init)
     dataset = data.load(config.data)
-    print(f"{config.label} on {config.data}, {config.backbone}, {torch.get_num_threads()} threads -> {out}", file=sys.stderr)
+    print(
+        f"{config.label} on {config.data}, {config.backbone}, {torch.get_num_threads()} threads -> {out}",
+        file=sys.stderr,
+    )
     report, close = _progress(config.training.epochs)
     started = time.monotonic()
     try:
@@ -147,8 +154,9 @@ def _progress(epochs: int) -> tuple[Callable[[dict[str, Any]], None], Callable[[
 
 def _line(row: dict[str, Any], epochs: int) -> str:
     name = "validation_accuracy" if "validation_accuracy" in row else "probe_accuracy"
-    text = f"epoch {row['epoch']:>3}/{epochs} {row['phase']:<10} loss {row['loss']:.4f}  {name.replace('_', ' ')} {row[name]:.2f}"
-    text += f"  cost {row['cost_ratio']:.3f}  paths {row['distinct_paths']}  {row['seconds']:.1f} s"
+    text = f"epoch {row['epoch']:>3}/{epochs} {row['phase']:<10} loss {row['loss']:.4f}"
+    text += f"  {name.replace('_', ' ')} {row[name]:.2f}  cost {row['cost_ratio']:.3f}"
+    text += f"  paths {row['distinct_paths']}  {row['seconds']:.1f} s"
     stuck = len(row.get("always_run", ())) + len(row.get("always_skipped", ()))
     if stuck and row["phase"] != "static":
         text += f"  [{len(row['always_run'])} blocks run for everyone, {len(row['always_skipped'])} for no one]"
@@ -163,9 +171,12 @@ def describe(result: dict[str, Any]) -> str:
     lines = [
         f"test accuracy {final['accuracy']:.2f} % (n = {final['n']}), cost {final['macs_mean'] / 1e6:.3f} MMACs = "
         f"{final['gflops_mean']:.5f} GFLOPs = {100 * final['cost_ratio']:.1f} % of static",
-        f"{final['distinct_paths']} distinct paths; shuffled paths {final['accuracy_shuffled_paths']:.2f} %, one fixed path "
-        f"{final['accuracy_fixed_path']:.2f} %",
     ]
+    if result["config"]["method"] != "static":
+        lines.append(
+            f"{final['distinct_paths']} distinct paths; shuffled paths {final['accuracy_shuffled_paths']:.2f} %, "
+            f"one fixed path {final['accuracy_fixed_path']:.2f} %"
+        )
     if "missed" in result.get("calibrated", {}):
         lines.append(f"not calibrated: {result['calibrated']['missed']}")
     elif "calibrated" in result:

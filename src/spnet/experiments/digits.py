@@ -1,7 +1,7 @@
 """The digits table: proof that things work, never a ranking (450 test images carry a standard error near 0.6 points).
 
-Common recipe: same seed, same initial backbone, order, augmentation, optimiser, and the same number of passes of the student;
-the first 30 % of the epochs on the plain network. Cost is matched after training on training images.
+Common recipe: same seed, same initial backbone, order, augmentation, optimiser, and the same number of passes of the
+student; the first 30 % of the epochs on the plain network. Cost is matched after training on training images.
 """
 
 from spnet.experiments.table import Row

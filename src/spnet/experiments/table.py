@@ -90,7 +90,7 @@ def table(rows: Sequence[Row], results: Path, baseline: str | None = None) -> li
     lines = collect(rows, results)
     reference = lines[baseline].by_seed if baseline in lines else {}
     full = _full_macs(lines, baseline)
-    cells = [list(HEAD)]
+    cells: list[list[str]] = [[*HEAD]]
     for name, line in lines.items():
         difference = paired_difference(line.by_seed, reference) if baseline and name != baseline else None
         macs = line.mean("macs_mean") or 0.0
@@ -131,7 +131,8 @@ def _full_macs(lines: dict[str, Line], baseline: str | None) -> float | None:
 
 
 def beaten_by_static(rows: Sequence[Row], results: Path) -> list[str]:
-    """One sentence for every dynamic row that a static network of no more multiply-adds matches or beats in mean accuracy."""
+    """One sentence for every dynamic row that a static network of no more multiply-adds matches or beats in mean
+    accuracy."""
     lines = collect(rows, results)
     said = []
     for name, line in lines.items():

@@ -9,7 +9,9 @@ from spnet.executors import branching
 
 
 @torch.no_grad()
-def counted_macs(net: DynamicNetwork, images: Tensor, decisions: Tensor | None = None, executor: Executor = branching) -> int:
+def counted_macs(
+    net: DynamicNetwork, images: Tensor, decisions: Tensor | None = None, executor: Executor = branching
+) -> int:
     """Multiply-adds of convolutions and linears that torch counts for a whole batch, half of `FlopCounterMode`'s FLOPs.
 
     Args:

@@ -40,7 +40,9 @@ def wrapper_class(name: str) -> type[Method]:
 def check_composition(method: str, wrapper: str) -> None:
     """Raise `UserError` for a wrapper around a wrapper."""
     if wrapper and method in WRAPPERS:
-        raise UserError(f"'{method}' is a wrapper already; name the method inside: --method convnet-aig --with {wrapper}.")
+        raise UserError(
+            f"'{method}' is a wrapper already; name the method inside: --method convnet-aig --with {wrapper}."
+        )
 
 
 __all__ = [

@@ -29,7 +29,8 @@ class Optimizer:
     Attributes:
         name: `sgd` or `adam`.
         lr: peak learning rate.
-        schedule: `multistep` (times 0.1 at each milestone), `cosine` (to 0), `onecycle` (linear up, linear down to 0), `constant`.
+        schedule: `multistep` (times 0.1 at each milestone), `cosine` (to 0), `onecycle` (linear up, linear down to 0),
+            `constant`.
         milestones: for multistep, shares of the phase's steps.
         warmup: share of the phase's steps over which the rate rises linearly.
         clip_value: elementwise gradient clamp; None leaves gradients alone.
@@ -77,7 +78,8 @@ class Step:
 class Losses:
     """What a step minimises. `terms` are already weighted; their sum is the loss.
 
-    `watched` are unweighted values for the log (each loss before its weight, shares of zero steps ...), never minimised.
+    `watched` are unweighted values for the log (each loss before its weight, shares of zero steps ...), never
+    minimised.
     """
 
     terms: dict[str, Tensor]
@@ -141,8 +143,8 @@ class MethodConfig:
 
 
 class Method(ABC):
-    """Abstract: methods override what differs. Modules a method owns (teacher, queues) live in `state`: saved for resume,
-    never exported."""
+    """Abstract: methods override what differs. Modules a method owns (teacher, queues) live in `state`: saved for
+    resume, never exported."""
 
     name: ClassVar[str]
     Config: ClassVar[type[MethodConfig]] = MethodConfig

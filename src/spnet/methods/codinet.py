@@ -53,8 +53,7 @@ class CoDiNet(Method):
     rule = BlockRule(skip="own-projection")
 
     def build_router(self, backbone: Backbone) -> TwoLinears:
-        options = [len(block.macs) for block in backbone.blocks]  # type: ignore[attr-defined]
-        return TwoLinears(backbone.input_widths, options, self.config.gated(backbone))
+        return TwoLinears(backbone.input_widths, backbone.options, self.config.gated(backbone))
 
     def phases(self, epochs: int) -> list[Phase]:
         c = self.config

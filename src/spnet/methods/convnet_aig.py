@@ -1,7 +1,8 @@
-"""ConvNet-AIG (Veit and Belongie, ECCV 2018, arXiv 1711.11503): a small gate before every block, straight-through Gumbel
-decisions, a target rate per block.
+"""ConvNet-AIG (Veit and Belongie, ECCV 2018, arXiv 1711.11503): a small gate before every block, straight-through
+Gumbel decisions, a target rate per block.
 
-The gate reads the block's input: pool, linear to 16, BN, ReLU, linear to 2, opening bias (0.1, 2.0). Deviations from the
+The gate reads the block's input: pool, linear to 16, BN, ReLU, linear to 2, opening bias (0.1, 2.0). Deviations from
+the
 released code: no Gumbel noise at test; a target of 1 removes the gate instead of leaving it out of the loss only.
 """
 

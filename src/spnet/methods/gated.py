@@ -1,7 +1,7 @@
 """The dynamic baseline: a pooled-MLP router before each block, hard straight-through Gumbel decisions, a target rate.
 
-Configured two ways: `dynamic` is the network SP-Net is built on (supplement Fig. 3: hidden 128, dropout 0.4; target 0.8),
-`convnet-aig` is Veit and Belongie's (ECCV 2018: hidden 16, no dropout; target 0.6). Same code, other numbers.
+Configured two ways: `dynamic` is the network SP-Net is built on (supplement Fig. 3: hidden 128, dropout 0.4; target
+0.8), `convnet-aig` is Veit and Belongie's (ECCV 2018: hidden 16, no dropout; target 0.6). Same code, other numbers.
 """
 
 from dataclasses import dataclass
@@ -73,7 +73,7 @@ class Gated(Method):
         c = self.config
         return PooledMLP(
             backbone.input_widths,
-            [len(block.macs) for block in backbone.blocks],  # type: ignore[attr-defined]
+            backbone.options,
             c.gated(backbone),
             hidden=c.hidden,
             batch_norm=c.router_norm,

@@ -95,9 +95,10 @@ class RDINet(Method):
 
     def build_router(self, backbone: Backbone) -> Relational:
         c = self.config
-        options = [len(block.macs) for block in backbone.blocks]  # type: ignore[attr-defined]
         gated = c.gated(backbone)
-        return Relational(backbone.input_widths, options, gated, dropout=c.router_dropout, handed_on=c.handed_on)
+        return Relational(
+            backbone.input_widths, backbone.options, gated, dropout=c.router_dropout, handed_on=c.handed_on
+        )
 
     def attach(self, net: DynamicNetwork) -> None:
         if self.config.contrasts:

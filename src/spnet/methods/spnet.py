@@ -1,9 +1,11 @@
-"""SP-Net (Wang et al., ECCV 2022): slowly progressing dynamic inference networks, as a wrapper around any dynamic method.
+"""SP-Net (Wang et al., ECCV 2022): slowly progressing dynamic inference networks, as a wrapper around any dynamic
+method.
 
-Three things are added to the wrapped method: a momentum copy of the network (`spnet.auxiliary`) whose router logits and class
-logits guide the network's own; a classifier after every stage; and a penalty on changes in the direction in which features
-evolve. Plain `spnet` wraps the `dynamic` baseline. The order in a step is the released one: student forward, momentum update
-with the pre-step student, auxiliary forward on the same batch, losses. At test the wrapped network runs alone.
+Three things are added to the wrapped method: a momentum copy of the network (`spnet.auxiliary`) whose router logits and
+class logits guide the network's own; a classifier after every stage; and a penalty on changes in the direction in which
+features evolve. Plain `spnet` wraps the `dynamic` baseline. The order in a step is the released one: student forward,
+momentum update with the pre-step student, auxiliary forward on the same batch, losses. At test the wrapped network runs
+alone.
 """
 
 from collections.abc import Callable
@@ -49,7 +51,9 @@ class SPNetConfig:
     logits_target: str = setting("same-stage", "which auxiliary logits guide a stage: same-stage or last")
     logits_temperature: float = setting(1.0, "temperature of the kl form")
     evolution: float | None = setting(None, "weight of the feature evolution loss; none: the preset's")
-    evolution_form: str = setting("within-stage", "feature evolution: within-stage (CIFAR), stage or kl (aligned features)")
+    evolution_form: str = setting(
+        "within-stage", "feature evolution: within-stage (CIFAR), stage or kl (aligned features)"
+    )
     evolution_pairs: str = setting("adjoining", "steps compared by the stage form: adjoining or all")
     auxiliary_momentum: float = setting(0.6, "momentum of the auxiliary copy (0.6 CIFAR, 0.9 ImageNet)")
 
@@ -101,8 +105,12 @@ class SPNet(Method):
     def build_heads(self, backbone: Backbone) -> StageHeads:
         weights, stages = self.config.stage_weights, len(backbone.stage_widths)
         if weights and len(weights) != stages:
-            raise UserError(f"'stage_weights' needs one weight per stage: {stages} for {backbone.name}, not {len(weights)}.")
-        return StageHeads(backbone.stage_widths, backbone.num_classes, aligned=self.config.evolution_form != "within-stage")
+            raise UserError(
+                f"'stage_weights' needs one weight per stage: {stages} for {backbone.name}, not {len(weights)}."
+            )
+        return StageHeads(
+            backbone.stage_widths, backbone.num_classes, aligned=self.config.evolution_form != "within-stage"
+        )
 
     def attach(self, net: DynamicNetwork) -> None:
         self.inner.attach(net)
@@ -115,7 +123,9 @@ class SPNet(Method):
         for phase in self.inner.phases(epochs):
             if not phase.warmup:
                 begin = phase.on_start if started else self._then_reset(phase.on_start)
-                phase = replace(phase, objective=self._around(phase.objective), trainable=_with_heads(phase), on_start=begin)
+                phase = replace(
+                    phase, objective=self._around(phase.objective), trainable=_with_heads(phase), on_start=begin
+                )
                 started = True
             phases.append(phase)
         return phases
@@ -144,7 +154,10 @@ class SPNet(Method):
         weights = c.stage_weights or default_stage_weights(len(trace.stage_logits))
         terms: dict[str, tuple[float, Tensor]] = {}
         if "classification" in losses.terms:
-            terms["classification"] = (c.classification, stage_classification(trace.stage_logits, batch.labels, weights))
+            terms["classification"] = (
+                c.classification,
+                stage_classification(trace.stage_logits, batch.labels, weights),
+            )
         readings = evolution_readings(net, trace, c.evolution_form)
         evolution = feature_evolution(readings, form=c.evolution_form, pairs=c.evolution_pairs, reduce=step.reduce)
         terms["evolution"] = (evolution_weight, evolution)
@@ -152,7 +165,10 @@ class SPNet(Method):
         if path_weight or logits_weight:
             guide = self._guide(net, batch, step)
             if trace.router_logits:
-                terms["path"] = (path_weight, path_alignment(trace.router_logits, guide.router_logits, form=c.path_form))
+                terms["path"] = (
+                    path_weight,
+                    path_alignment(trace.router_logits, guide.router_logits, form=c.path_form),
+                )
             aligned = logit_alignment(
                 trace.stage_logits,
                 guide.stage_logits,
@@ -179,8 +195,11 @@ class SPNet(Method):
         return self.auxiliary.net(batch.images, sampler=step.phase.sampler, noise=step.teacher_noise)
 
 
-def evolution_readings(net: DynamicNetwork, trace: Trace, form: str) -> list[tuple[Tensor, Tensor, Tensor]] | list[Tensor]:
-    """What the evolution loss reads: (first, middle, last) pooled features of each stage, or one aligned feature a stage."""
+def evolution_readings(
+    net: DynamicNetwork, trace: Trace, form: str
+) -> list[tuple[Tensor, Tensor, Tensor]] | list[Tensor]:
+    """What the evolution loss reads: (first, middle, last) pooled features of each stage, or one aligned feature a
+    stage."""
     if form == "within-stage":
         return within_stage_readings(trace.block_features, net.backbone.stages.slices)
     return list(trace.aligned_features)

@@ -29,7 +29,8 @@ def uniform(epochs: int) -> Phase:
 
 
 def split(epochs: int, shares: Sequence[float]) -> list[int]:
-    """Cut `epochs` into phases by their shares; a phase with a positive share gets at least one epoch, one with share 0 none.
+    """Cut `epochs` into phases by their shares; a phase with a positive share gets at least one epoch, one with share 0
+    none.
 
     The last phase takes what is left.
     """

@@ -1,10 +1,10 @@
 """Pooled MLP router: global average pool -> linear -> BN -> ReLU -> dropout -> linear.
 
-The gate of ConvNet-AIG (hidden 16, no dropout; Veit and Belongie, ECCV 2018) and the router of SP-Net (hidden 128, dropout
-0.4; supplement Fig. 3). Its last bias favours running, P(run) = sigmoid(1.9) = 0.87 at the start.
+The gate of ConvNet-AIG (hidden 16, no dropout; Veit and Belongie, ECCV 2018) and the router of SP-Net (hidden 128,
+dropout 0.4; supplement Fig. 3). Its last bias favours running, P(run) = sigmoid(1.9) = 0.87 at the start.
 
-`lookahead = k` makes one MLP decide k gated blocks ahead from the first one's input: k times fewer router calls, which are
-what costs time at batch 1. It is ours, not the papers'; k = 1 is theirs.
+`lookahead = k` makes one MLP decide k gated blocks ahead from the first one's input: k times fewer router calls, which
+are what costs time at batch 1. It is ours, not the papers'; k = 1 is theirs.
 """
 
 from collections.abc import Sequence

@@ -1,12 +1,12 @@
 """Matching cost after training: shift the decision thresholds until the test rule's mean cost meets a budget.
 
 The rate a network shows while training, under Gumbel noise, is not the rate of its arg-max (protocol, 3). One number is
-shifted, `net.decision_shift`: it is added to each option's logit in proportion to the option's cost, so it works for any number
-of options. Training images only; no label is read.
+shifted, `net.decision_shift`: it is added to each option's logit in proportion to the option's cost, so it works for
+any number of options. Training images only; no label is read.
 """
 
-from contextlib import contextmanager
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -32,14 +32,16 @@ def spread_indices(size: int, count: int) -> Tensor:
 
 @torch.no_grad()
 def mean_cost(net: DynamicNetwork, split: Split, batch_size: int = 256) -> float:
-    """Mean MACs of the test rule over `split`, as a share of the static cost; the last stage only, no stage heads run."""
+    """Mean MACs of the test rule over `split`, as a share of the static cost; the last stage only, no stage heads
+    run."""
     total = sum(net(images, heads=False).macs.double().sum().item() for images, _ in ordered_batches(split, batch_size))
     return total / len(split) / net.static_macs
 
 
 @torch.no_grad()
 def calibrate(net: DynamicNetwork, split: Split, budget: float, *, tolerance: float = 0.002, steps: int = 24) -> float:
-    """Set `net.decision_shift` so that the mean cost on `split` is `budget` (a share of the static cost); return that cost.
+    """Set `net.decision_shift` so that the mean cost on `split` is `budget` (a share of the static cost); return that
+    cost.
 
     Bisection; cost is all but monotonous in the shift (a decision changes the features that later ones read).
 
@@ -56,7 +58,9 @@ def calibrate(net: DynamicNetwork, split: Split, budget: float, *, tolerance: fl
         ends.append(mean_cost(net, split))
     if not ends[0] - tolerance <= budget <= ends[1] + tolerance:
         net.decision_shift.zero_()
-        raise UserError(f"budget {budget} is out of reach: this network costs {ends[0]:.3f} to {ends[1]:.3f} of its static cost.")
+        raise UserError(
+            f"budget {budget} is out of reach: this network costs {ends[0]:.3f} to {ends[1]:.3f} of its static cost."
+        )
     best = (float("inf"), 0.0, 0.0)
     for _ in range(steps):
         middle = (low + high) / 2

@@ -1,10 +1,10 @@
 """Run folders: what is on disk, written atomically, read without executing anything from it.
 
-    config.json         the run, complete (spnet.training.config)
-    model.safetensors   the network's weights and calibrated threshold
-    state/resume.pt     everything an exact resume needs (tensors and plain values; read with weights_only)
-    metrics.jsonl       one object an epoch
-    result.json         the test set, read once after the last epoch
+config.json         the run, complete (spnet.training.config)
+model.safetensors   the network's weights and calibrated threshold
+state/resume.pt     everything an exact resume needs (tensors and plain values; read with weights_only)
+metrics.jsonl       one object an epoch
+result.json         the test set, read once after the last epoch
 """
 
 import io
@@ -46,7 +46,9 @@ def read_config(folder: Path) -> tuple[RunConfig, dict[str, Any]]:
     record = read_json(folder / "config.json")
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         found = record.get("format") if isinstance(record, dict) else None
-        raise UserError(f"{folder} was written in format {found}, this spnet {__version__} reads format {FORMAT}: retrain it.")
+        raise UserError(
+            f"{folder} was written in format {found}, this spnet {__version__} reads format {FORMAT}: retrain it."
+        )
     lacking = [key for key in ("method", "wrapper", "backbone", "data", "settings", *FACTS) if key not in record]
     if lacking:
         raise UserError(f"{folder / 'config.json'} lacks '{lacking[0]}': restore it or start the run anew.")
@@ -100,7 +102,9 @@ def initialise(net: DynamicNetwork, folder: Path) -> list[str]:
     missing = [name for name in own if name not in fitting]
     lacking = [name for name in missing if name.startswith("backbone.")]
     if lacking:
-        raise UserError(f"--init {folder}: its backbone differs (no matching '{lacking[0]}'); use a run of the same backbone.")
+        raise UserError(
+            f"--init {folder}: its backbone differs (no matching '{lacking[0]}'); use a run of the same backbone."
+        )
     net.load_state_dict(fitting, strict=False)
     return missing
 
@@ -121,7 +125,8 @@ def save_resume(folder: Path, record: dict[str, Any]) -> None:
 
 
 def _write_bytes(path: Path, content: bytes) -> None:
-    """Through Python's own file: a full disk is then an OSError, which the libraries' writers turn into errors of their own."""
+    """Through Python's own file: a full disk is then an OSError, which the libraries' writers turn into errors of
+    their own."""
 
     def write(temporary: Path) -> None:
         temporary.write_bytes(content)
@@ -138,7 +143,7 @@ def load_resume(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder} cannot be resumed: it has no state/resume.pt.") from error
     except Exception as error:  # a damaged file raises almost anything: pickle, zip, EOF, runtime errors
         raise UserError(f"{path} is damaged and cannot be resumed: restore it or start the run anew.") from error
-    if not isinstance(record, dict) or record.get("format") != FORMAT or not RESUMED <= record.keys():
+    if not isinstance(record, dict) or record.get("format") != FORMAT or not record.keys() >= RESUMED:
         raise UserError(f"{path} was written by another version of spnet: start the run anew.")
     return record
 

@@ -11,7 +11,6 @@ from spnet.errors import UserError, choose
 from spnet.methods.base import Optimizer
 from spnet.settings import fill, refuse_unknown, setting
 
-
 NAMING = 1
 """Raised when old hashes must not be found again, because what a default does has changed."""
 
@@ -29,14 +28,20 @@ class TrainingConfig:
     nesterov: bool = setting(False, "Nesterov momentum")
     weight_decay: float = setting(1e-4, "weight decay")
     schedule: str = setting("cosine", "multistep, cosine, onecycle or constant; per phase")
-    milestones: tuple[float, ...] = setting((0.43, 0.716), "shares of a phase at which multistep divides the rate by 10")
+    milestones: tuple[float, ...] = setting(
+        (0.43, 0.716), "shares of a phase at which multistep divides the rate by 10"
+    )
     lr_warmup: float = setting(0.0, "share of a phase over which the rate rises linearly")
     clip_value: float | None = setting(None, "elementwise gradient clamp (0.5 in SP-Net's recipe)")
     subset: int = setting(0, "train on a fixed class-balanced part of this many images; 0: all")
     validation: float = setting(0.1, "share of the training images kept for choices; 0: train on all")
     augment: bool = setting(True, "random crop and flip as the data set defines them")
-    budget: float = setting(0.0, "after training, shift decision thresholds to this share of the static cost; 0: leave them")
-    more_budgets: tuple[float, ...] = setting((), "further shares of the static cost to calibrate to and evaluate, for tables")
+    budget: float = setting(
+        0.0, "after training, shift decision thresholds to this share of the static cost; 0: leave them"
+    )
+    more_budgets: tuple[float, ...] = setting(
+        (), "further shares of the static cost to calibrate to and evaluate, for tables"
+    )
     reestimate_bn: bool = setting(False, "after calibration, re-estimate batch-norm statistics under test-time paths")
     precision: str = setting("auto", "fp32, bf16 (autocast) or auto: bf16 where the processor has it and it is faster")
     channels_last: bool = setting(True, "channels_last memory format")
@@ -146,8 +151,8 @@ class RunConfig:
     def hash(self) -> str:
         """Twelve hex digits that name the run: equal configs, equal names, wherever the data lie on the disk.
 
-        Defaults are left out, so that a new setting does not rename old runs. A default may therefore never change its meaning
-        without a compat note and a new `NAMING`.
+        Defaults are left out, so that a new setting does not rename old runs. A default may therefore never change its
+        meaning without a compat note and a new `NAMING`.
         """
         name = self.data.split(":")[0]
         data = name if name in ("digits", "cifar10", "cifar100") else self.data

@@ -14,7 +14,6 @@ from spnet.training.devices import MeanOverProcesses, autocast, average_gradient
 from spnet.training.schedule import learning_rate
 from spnet.training.streams import Streams
 
-
 REMEDY = "The last good state is kept; lower --lr, or set --clip-value 0.5."
 
 
@@ -69,8 +68,8 @@ def check_weights(net: nn.Module) -> None:
 def freeze(net: DynamicNetwork, phase: Phase) -> list[nn.Parameter]:
     """Make just the phase's parameters trainable and return them.
 
-    A module all of whose parameters are frozen goes to eval mode: frozen batch norms keep their statistics, frozen routers
-    drop nothing.
+    A module all of whose parameters are frozen goes to eval mode: frozen batch norms keep their statistics, frozen
+    routers drop nothing.
     """
     net.train()
     chosen = []
@@ -100,7 +99,8 @@ def train_epoch(
     world_size: int = 1,
     out_of_time: Any = lambda: False,
 ) -> Tally | None:
-    """Train one epoch in place. Returns its sums, or None when `out_of_time()` cut it short (the caller discards it)."""
+    """Train one epoch in place. Returns its sums, or None when `out_of_time()` cut it short (the caller discards
+    it)."""
     parameters = freeze(net, phase)
     device = net.mean.device
     per_epoch = max(1, len(split) // batch_size)

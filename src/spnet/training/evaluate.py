@@ -1,4 +1,5 @@
-"""Evaluation by the protocol: deterministic decisions, every cost counted, the controls that show what the decisions win.
+"""Evaluation by the protocol: deterministic decisions, every cost counted, the controls that show what the decisions
+win.
 
 Shapes: B samples of a batch, N images of the set, L blocks.
 """
@@ -20,9 +21,11 @@ Forward = Callable[[Tensor], Trace]
 
 
 @torch.no_grad()
-def collect(forward: Callable[..., Trace], split: Split, batch_size: int = 256, decisions: Tensor | None = None) -> dict[str, Any]:
-    """Run every image once. Returns tensors over N (`correct`, `predicted`, `confidence`, `decisions`, `macs`, `exit_stage`)
-    and the lists `stage_correct` (per stage) and `stage_features`; plus `seconds` spent in the network.
+def collect(
+    forward: Callable[..., Trace], split: Split, batch_size: int = 256, decisions: Tensor | None = None
+) -> dict[str, Any]:
+    """Run every image once. Returns tensors over N (`correct`, `predicted`, `confidence`, `decisions`, `macs`,
+    `exit_stage`) and the lists `stage_correct` (per stage) and `stage_features`; plus `seconds` spent in the network.
 
     Args:
         forward: images (B, C, H, W) uint8, and decisions (B, L) when given, -> Trace.
@@ -92,7 +95,9 @@ def percent(correct: Tensor) -> float:
 
 
 @torch.no_grad()
-def evaluate(net: DynamicNetwork, split: Split, *, batch_size: int = 256, forward: Forward | None = None) -> dict[str, Any]:
+def evaluate(
+    net: DynamicNetwork, split: Split, *, batch_size: int = 256, forward: Forward | None = None
+) -> dict[str, Any]:
     """All figures of one network on one set, the controls included.
 
     Args:
@@ -131,16 +136,23 @@ def path_controls(net: DynamicNetwork, split: Split, decisions: Tensor, batch_si
 def fixed_path(net: DynamicNetwork, decisions: Tensor) -> Tensor:
     """(L,) the one path of about the decisions' mean cost that runs the most executed options.
 
-    Options are raised in order of how often images chose at least that much, until the mean cost is met as nearly as it can be.
+    Options are raised in order of how often images chose at least that much, until the mean cost is met as nearly as it
+    can be.
     """
     exits = torch.full((1,), len(net.backbone.stages.lengths) - 1, device=decisions.device)
     everyone = torch.full((len(decisions),), int(exits[0]), device=decisions.device)
     goal = net.macs_of(decisions, everyone, routed=True, heads=False).double().mean().item()
-    path = torch.tensor([0 if gated else k - 1 for gated, k in zip(net.gated, net.options, strict=True)]).to(decisions.device)
+    path = torch.tensor([0 if gated else k - 1 for gated, k in zip(net.gated, net.options, strict=True)]).to(
+        decisions.device
+    )
     raises = [
-        ((decisions[:, i] >= k).double().mean().item(), -i, -k) for i in net.gated_indices for k in range(1, net.options[i])
+        ((decisions[:, i] >= k).double().mean().item(), -i, -k)
+        for i in net.gated_indices
+        for k in range(1, net.options[i])
     ]
-    for _, negative_index, negative_option in sorted(raises, reverse=True):  # among equals the first block, the lowest option
+    for _, negative_index, negative_option in sorted(
+        raises, reverse=True
+    ):  # among equals the first block, the lowest option
         raised = path.clone()
         raised[-negative_index] = -negative_option
         before, after = (net.macs_of(p[None], exits, routed=True, heads=False).item() for p in (path, raised))

@@ -29,7 +29,8 @@ class Events:
 
 
 def scalars(row: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
-    """(`losses/path`, 0.1) ... for every number of a row, nested ones and lists (`execution_rate_per_block/3`) included."""
+    """(`losses/path`, 0.1) ... for every number of a row, nested ones and lists (`execution_rate_per_block/3`)
+    included."""
     for name, value in row.items():
         if isinstance(value, Mapping):
             yield from scalars(value, f"{prefix}{name}/")

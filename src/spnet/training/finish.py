@@ -110,7 +110,11 @@ def commit() -> str:
     try:
         where = Path(__file__).parent
         text = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=10"], cwd=where, capture_output=True, text=True, timeout=10
+            ["git", "describe", "--always", "--dirty", "--abbrev=10"],
+            cwd=where,
+            capture_output=True,
+            text=True,
+            timeout=10,
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""

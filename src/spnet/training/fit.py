@@ -1,7 +1,7 @@
 """The training of one run: phases, epochs, log rows, checkpoints. The one visible loop.
 
-A run is a pure function of its config and data: killed anywhere and resumed, it ends in the same weights, because the state on
-disk is always that of a finished epoch and each epoch's random streams follow from its number.
+A run is a pure function of its config and data: killed anywhere and resumed, it ends in the same weights, because the
+state on disk is always that of a finished epoch and each epoch's random streams follow from its number.
 """
 
 import time
@@ -60,7 +60,9 @@ class Parts:
         held_out = training.validation > 0
         train, watched = validation_part(train, training.validation) if held_out else (train, spread(train, PROBE))
         if training.batch_size > len(train):
-            raise UserError(f"batch_size {training.batch_size} is larger than the {len(train)} training images: lower it.")
+            raise UserError(
+                f"batch_size {training.batch_size} is larger than the {len(train)} training images: lower it."
+            )
         return cls(train, watched, held_out, dataset.test)
 
     def to(self, device: torch.device) -> "Parts":
@@ -186,7 +188,11 @@ def fit(
                 checkpoint.save_network(out, net)
                 keep(epoch + 1)
             report(row)
-            if time_limit is not None and epoch + 1 < len(schedule) and time.monotonic() - started + longest > time_limit:
+            if (
+                time_limit is not None
+                and epoch + 1 < len(schedule)
+                and time.monotonic() - started + longest > time_limit
+            ):
                 return Outcome(net, rows, finished=False)
     result = finish(net, config, parts.train, parts.test, rows, precision=precision, held_out=parts.held_out)
     if fabric.is_global_zero:

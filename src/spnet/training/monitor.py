@@ -1,4 +1,5 @@
-"""What is watched after each epoch, the same for every method: accuracy, cost, and how steady the decisions are (protocol, 8)."""
+"""What is watched after each epoch, the same for every method: accuracy, cost, and how steady the decisions are
+(protocol, 8)."""
 
 from typing import Any
 

@@ -3,7 +3,8 @@
     results/<hash>.json   the record of a finished run; small, committed, shared by every table
     work/<hash>/          the run folder while it trains; a killed one is resumed from its last epoch
 
-A worker is a process of its own (`python -m spnet.training.worker`), so that a crash costs one run. `Launcher` is the door for a
+A worker is a process of its own (`python -m spnet.training.worker`), so that a crash costs one run. `Launcher` is the
+door for a
 cluster engine: anything that can start "train this config into that folder" and tell when it ended.
 """
 
@@ -110,7 +111,9 @@ def run_all(
                     board.finished.append(name)
                     board.seconds.append(took)
                 else:
-                    board.failed[name] = f"{run.label} seed {run.training.seed}: exit code {code}, see {work / name}.log"
+                    board.failed[name] = (
+                        f"{run.label} seed {run.training.seed}: exit code {code}, see {work / name}.log"
+                    )
             show(board)
             if jobs:
                 time.sleep(pause)
@@ -120,7 +123,15 @@ def run_all(
     return board
 
 
-CURVES = ("evolution_kl", "flips", "path_agreement", "cost_ratio", "validation_accuracy", "probe_accuracy", "train_accuracy")
+CURVES = (
+    "evolution_kl",
+    "flips",
+    "path_agreement",
+    "cost_ratio",
+    "validation_accuracy",
+    "probe_accuracy",
+    "train_accuracy",
+)
 
 
 def with_curves(folder: Path) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Separate random streams, drawn anew each epoch from (seed, name, epoch).
 
-Order and augmentation, student noise, dropout masks and teacher noise never share a generator, so that switching a term off
-changes nothing else, and seed s gives every method the same order. Because an epoch's streams follow from its number, resume
-at an epoch's start needs no generator state.
+Order and augmentation, student noise, dropout masks and teacher noise never share a generator, so that switching a term
+off changes nothing else, and seed s gives every method the same order. Because an epoch's streams follow from its
+number, resume at an epoch's start needs no generator state.
 """
 
 import torch

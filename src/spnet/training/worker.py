@@ -1,7 +1,7 @@
 """One run of a list, in a process of its own: `python -m spnet.training.worker FOLDER PARENT < config.json`.
 
-Starts the run, or resumes it if FOLDER holds part of it. Ends when its parent does, so that a runner killed and started again
-never meets its own orphans.
+Starts the run, or resumes it if FOLDER holds part of it. Ends when its parent does, so that a runner killed and started
+again never meets its own orphans.
 """
 
 import json

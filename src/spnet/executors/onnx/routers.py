@@ -55,8 +55,9 @@ class RouterEmitter(ABC):
         """Called before gated block i when its decision is not known yet; `pooled()` emits the pooled x once, when
         asked."""
 
-    def observe(self, g: Graph, i: int, option: Callable[[], str]) -> None:  # noqa: B027  (most routers need not know)
+    def observe(self, g: Graph, i: int, option: Callable[[], str]) -> None:
         """Told the option of block i after it is decided; `option()` emits it as (B, 1) int64, when asked."""
+        return None  # most routers need not know
 
 
 _ROUTERS: dict[type, Callable[[Any], RouterEmitter]] = {}
