@@ -58,13 +58,13 @@ def main() -> None:
     }
     if args.json:
         print(json.dumps(result))
-    else:
-        print(
-            f"{args.backbone}, batch {args.batch}, rate {args.rate}, {args.threads} threads, "
-            f"{result['conv_gflops']} GFLOP/s: masked {medians['masked']:.0f} ms, gathered {medians['gathered']:.0f} ms, "
-            f"{result['speed_up']:.2f}x (multiply-adds {result['mac_ideal']:.2f}x), "
-            f"relative error {result['relative_error']:.1e}"
-        )
+        return
+    print(
+        f"{args.backbone}, batch {args.batch}, rate {args.rate}, {args.threads} threads, "
+        f"{result['conv_gflops']} GFLOP/s in a 3x3 convolution"
+    )
+    print("".join(f"{name:<10} {value:8.0f} ms\n" for name, value in medians.items()), end="")
+    print(f"{result['speed_up']:.2f}x (multiply-adds {result['mac_ideal']:.2f}x), error {result['relative_error']:.1e}")
 
 
 if __name__ == "__main__":

@@ -226,10 +226,12 @@ def test_worked_bonus_and_first_phase_loss():
         torch.testing.assert_close(losses.terms["policy"], expected)
 
 
-def test_a_wrong_batch_and_a_batch_of_one():
-    net = worked_net()
-    for label in (0, 1):
-        losses = objective(BlockDrop(), net, Batch(torch.zeros(1, 1, 1, 1), torch.tensor([label])), "finetune")
+@pytest.mark.parametrize(("name", "penalty"), [("curriculum", -1), ("finetune", -5)])
+def test_a_wrong_prediction_costs_the_penalty_of_its_phase(name, penalty):
+    net = worked_net(keep=(1 - 1e-7, 0.5))  # always class 0
+    for label, reward in ((1, penalty), (0, 0.75)):
+        losses = objective(BlockDrop(), net, Batch(torch.zeros(1, 1, 1, 1), torch.tensor([label])), name)
+        assert losses.watched["greedy_reward"] == reward
         losses.total.backward()
         assert all(p.grad is None or p.grad.isfinite().all() for p in net.parameters())
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from spnet import DynamicNetwork, Engine, Trace, UserError, create_model
 from spnet.backbones import BlockRule, create_backbone
+from spnet.build import seeded
 from spnet.executors import EAGER, branching, gathered, masked
 from spnet.measure.macs import counted_macs
 from spnet.routers import PooledMLP
@@ -21,7 +22,8 @@ def network(channels_last: bool = False, **config) -> DynamicNetwork:
 
 def three_options(skip: str) -> DynamicNetwork:
     rule = BlockRule(skip, "projection", 3)  # type: ignore[arg-type]
-    backbone = create_backbone("resnet14", num_classes=10, input_shape=SHAPE, rule=rule)
+    with seeded(1, "three options"):
+        backbone = create_backbone("resnet14", num_classes=10, input_shape=SHAPE, rule=rule)
     return lively(DynamicNetwork(backbone, PooledMLP(backbone.input_widths, [3] * 6, [True] * 6, hidden=8)))
 
 

@@ -312,6 +312,20 @@ def test_switching_the_guides_off_leaves_the_students_noise_alone():
     assert all(torch.equal(a, b) for a, b in zip(with_.router_logits, without.router_logits, strict=True))
 
 
+def test_the_guides_draw_from_streams_of_their_own():
+    """A second forward pass of the student, weights unchanged, sees the same noise, guides between or not."""
+    second = []
+    for weight in (0.1, 0.0):
+        method, net = built(path=weight, logits=weight)
+        phase, students = method.phases(4)[-1], noise(0)
+        freeze(net, phase)
+        for _ in range(2):
+            losses = phase.objective(net, batch(), Step(phase, noise=students, teacher_noise=noise(50)))
+        second.append(losses.trace)
+    assert torch.equal(second[0].decisions, second[1].decisions)
+    assert torch.equal(second[0].router_logits[0], second[1].router_logits[0])
+
+
 def test_the_ladder_of_the_ablation():
     """E1 the baseline, E2 + stage classifiers, E3 + evolution, E4 + logits, E5 + path; and E1 + evolution alone."""
     rungs: list[tuple[dict[str, Any], set[str]]] = [
