@@ -35,7 +35,7 @@ def verdicts(records: list[dict[str, Any]]) -> list[str]:
             word = "reached" if auto["speed_up"] >= goal else "missed "
             lines.append(
                 f"{word} {record['threads']} thread(s), batch {record['batch']:>3}, rate {100 * row['rate']:.0f} %: "
-                f"{auto['speed_up']:.2f}x of {goal:.2f}x ({auto['runs']}; {row['compared']}/{row['rounds']} rounds clean)"
+                f"{auto['speed_up']:.2f}x of {goal:.2f}x ({auto['runs']}, {row['compared']}/{row['rounds']} clean)"
             )
     return lines
 

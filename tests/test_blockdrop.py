@@ -406,15 +406,15 @@ def plan(epochs, **settings):
 
 
 def test_phases():
-    assert plan(10) == [("static", 5, True), ("curriculum", 3, True), ("finetune", 2, False)]
+    assert plan(10) == [("static", 3, True), ("curriculum", 2, True), ("finetune", 5, False)]
     assert plan(7000, static_share=0.0, finetune_share=2 / 7) == [("curriculum", 5000, True), ("finetune", 2000, False)]
-    assert plan(10, static_share=0.2, uniform_share=0.3) == [
+    assert plan(10, static_share=0.2, uniform_share=0.3, finetune_share=0.2) == [
         ("static", 2, True),
         ("uniform", 3, True),
         ("curriculum", 3, True),
         ("finetune", 2, False),
     ]
-    assert plan(10, finetune_share=0.0) == [("static", 5, True), ("curriculum", 5, False)]  # policy only
+    assert plan(10, finetune_share=0.0) == [("static", 3, True), ("curriculum", 7, False)]  # policy only
     with pytest.raises(UserError, match="3 phases"):
         plan(2)
 

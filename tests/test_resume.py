@@ -23,6 +23,10 @@ def final(folder: Path) -> bytes:
     return (folder / "model.safetensors").read_bytes()
 
 
+def log(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
 def killed(folder: Path, epochs: int, delay: float, *argv: str) -> None:
     """Start `python -m spnet train` and kill -9 it `delay` seconds after its `epochs`-th line about an epoch.
 
@@ -61,9 +65,7 @@ def test_kill_minus_nine_three_times(tmp_path: Path):
         killed(run, *moment, "--resume", str(run))
     assert main(["train", "--resume", str(run)]) == 0, moments
     assert final(run) == final(whole), moments
-    rows, expected = (
-        [json.loads(line) for line in (f / "metrics.jsonl").read_text().splitlines()] for f in (run, whole)
-    )
+    rows, expected = log(run), log(whole)
     assert [row["loss"] for row in rows] == [row["loss"] for row in expected], moments
     assert not [path for path in run.rglob("*") if path.name.endswith(".tmp")]
 
@@ -113,7 +115,7 @@ def test_killed_between_the_files_of_an_epoch(stopped: Path, run: Path):
         shutil.copy(stopped / "whole" / name, run / name)
     assert main(["train", "--resume", str(run)]) == 0
     assert final(run) == final(stopped / "whole")
-    rows, expected = ([json.loads(line) for line in (f / "metrics.jsonl").open()] for f in (run, stopped / "whole"))
+    rows, expected = log(run), log(stopped / "whole")
     for row in (*rows, *expected):
         del row["seconds"]
     assert rows == expected and rows[-1]["flips"] is not None

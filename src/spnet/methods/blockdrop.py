@@ -39,11 +39,11 @@ from spnet.trace import Trace
 
 @dataclass(frozen=True)
 class BlockDropConfig(MethodConfig):
-    static_share: float = setting(0.5, "share of the epochs spent first on the plain network; 0 with --init")
+    static_share: float = setting(0.3, "share of the epochs spent first on the plain network; 0 with --init")
     uniform_share: float = setting(
         0.0, "share of the epochs spent next on uniformly drawn paths; not in the released code"
     )
-    finetune_share: float = setting(0.2, "share of the epochs spent last on policy and network together")
+    finetune_share: float = setting(0.5, "share of the epochs spent last on policy and network together")
     policy_backbone: str = setting("resnet8", "backbone of the policy network")
     policy_image_pool: int = setting(1, "average-pool the image by this before the policy network (2 on ImageNet)")
     policy_lr: float = setting(1e-3, "Adam's learning rate in the curriculum")
