@@ -258,29 +258,32 @@ def test_a_full_disk_at_the_start(refused, monkeypatch: pytest.MonkeyPatch):
 
 @pytest.fixture
 def small_files():
-    """A real limit on the size of files, as a full disk: writing more than 100 kB fails."""
+    """A real limit on the size of files, as a full disk: `small_files(n)` lets writing more than n bytes fail."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    def limit(size: int) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
 
     yield limit
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+@pytest.mark.parametrize(("size", "first"), [(10, "events/"), (1000, "events/"), (100_000, "model.safetensors")])
 def test_a_full_disk_in_mid_training_keeps_the_last_state(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], small_files
+    size: int, first: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], small_files
 ):
     run = tmp_path / "run"
     assert main(["train", "--method", "static", *TINY, "--out", str(run), "--time-limit", "1e-9"]) == 0
     before = (run / "state" / "resume.pt").read_bytes()
     capsys.readouterr()
-    small_files()
-    assert main(["train", "--resume", str(run)]) == 2
+    small_files(size)
+    code = main(["train", "--resume", str(run)])
+    small_files(resource.RLIM_INFINITY)
     *_, line = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"spnet: cannot write {run}/") and "make room" in line
+    assert code == 2 and line.startswith(f"spnet: cannot write {run}/{first}") and "make room" in line
     assert (run / "state" / "resume.pt").read_bytes() == before
     assert not [path for path in run.rglob("*") if path.name.endswith(".tmp")]
+    assert main(["train", "--resume", str(run)]) == 0
 
 
 # Damaged and foreign runs

@@ -374,6 +374,29 @@ def test_a_run_folder(train: Train):
     assert result["train_images"] == 64 and result["train_seconds"] > 0
 
 
+def test_events_are_read_by_tensorboard(train: Train):
+    """Each epoch once, after a resume too; what a killed process wrote beyond the last whole epoch is gone."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    from spnet.training.events import FILE, append_event, start_events
+
+    folder, outcome = train("spnet", epochs=2)
+    append_event(folder, {**outcome.rows[-1], "epoch": 3})
+    with open(folder / FILE, "ab") as file:
+        file.write(b"half a record")
+    start_events(folder, outcome.rows)
+    events = EventAccumulator(str(folder / FILE.parent))
+    events.Reload()
+    for name, expected in (
+        ("loss", [row["loss"] for row in outcome.rows]),
+        ("losses/path", [row["losses"]["path"] for row in outcome.rows]),
+        ("execution_rate_per_block/2", [row["execution_rate_per_block"][2] for row in outcome.rows]),
+    ):
+        found = events.Scalars(name)
+        assert [event.step for event in found] == [1, 2]
+        assert [event.value for event in found] == pytest.approx(expected, rel=1e-5)
+
+
 def test_configs_survive_the_disk():
     config = RunConfig(
         "convnet-aig", "spnet", "resnet14", "digits", {"target": 0.5, "targets": (1, 0.5), "clip_value": None}

@@ -42,11 +42,17 @@ def remove_leftovers(folder: Path) -> None:
             temporary.unlink()
 
 
-def write_text(path: Path, text: str) -> None:
+def write_bytes(path: Path, content: bytes) -> None:
+    """Through Python's own file: a full disk is an OSError here, the libraries' writers raise errors of their own."""
+
     def write(temporary: Path) -> None:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(content)
 
     write_atomically(path, write)
+
+
+def write_text(path: Path, text: str) -> None:
+    write_bytes(path, text.encode())
 
 
 def write_json(path: Path, record: Any) -> None:

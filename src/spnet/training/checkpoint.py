@@ -20,7 +20,7 @@ from torch import Tensor
 from spnet.build import build_network, create_method
 from spnet.dynamic import DynamicNetwork
 from spnet.errors import UserError
-from spnet.files import read_json, write_atomically, write_json, write_text
+from spnet.files import read_json, write_bytes, write_json, write_text
 from spnet.training.config import RunConfig
 from spnet.version import __version__
 
@@ -57,7 +57,7 @@ def read_config(folder: Path) -> tuple[RunConfig, dict[str, Any]]:
 
 def save_network(folder: Path, net: DynamicNetwork) -> None:
     state = {name: value.detach().contiguous().clone() for name, value in net.state_dict().items()}
-    _write_bytes(folder / "model.safetensors", save(state))
+    write_bytes(folder / "model.safetensors", save(state))
 
 
 def load_network(folder: Path) -> DynamicNetwork:
@@ -121,17 +121,7 @@ def save_resume(folder: Path, record: dict[str, Any]) -> None:
     """`record`: one value for each of RESUMED, tensors and plain values only."""
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, **record}, buffer)
-    _write_bytes(folder / "state" / "resume.pt", buffer.getvalue())
-
-
-def _write_bytes(path: Path, content: bytes) -> None:
-    """Through Python's own file: a full disk is then an OSError, which the libraries' writers turn into errors of
-    their own."""
-
-    def write(temporary: Path) -> None:
-        temporary.write_bytes(content)
-
-    write_atomically(path, write)
+    write_bytes(folder / "state" / "resume.pt", buffer.getvalue())
 
 
 def load_resume(folder: Path) -> dict[str, Any]:

@@ -1,31 +1,35 @@
-"""TensorBoard events beside the JSON lines: every number of an epoch's row as a scalar."""
+"""TensorBoard events beside the JSON lines: every number of an epoch's row as a scalar.
 
-from collections.abc import Iterator, Mapping
+Written here record by record: torch's `SummaryWriter` writes in a thread, where a full disk ends in a traceback, and opens
+another file at each resume.
+"""
+
+import io
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
+
+from spnet.files import cannot_write, write_bytes
+
+FILE = Path("events") / "events.out.tfevents.spnet"
+"""Inside the run folder; TensorBoard looks for `tfevents` in a name."""
 
 
-class Events:
-    """Args:
-    folder: the run folder; events go to `events/` in it.
-    first_epoch: epochs from here on replace what an earlier, killed process wrote.
-    """
+def start_events(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Begin the file with the epochs that are done: what a killed process wrote beyond them is gone."""
+    from tensorboard.compat.proto.event_pb2 import Event
 
-    def __init__(self, folder: Path, first_epoch: int) -> None:
-        from torch.utils.tensorboard.writer import SummaryWriter  # slow to import: late
+    header = Event(wall_time=rows[0]["time"] if rows else time.time(), file_version="brain.Event:2")
+    write_bytes(folder / FILE, b"".join([_framed(header), *map(_encoded, rows)]))
 
-        self._writer = SummaryWriter(str(folder / "events"), purge_step=first_epoch + 1)
 
-    def write(self, row: Mapping[str, Any]) -> None:
-        for name, value in scalars(row):
-            self._writer.add_scalar(name, value, row["epoch"])
-        self._writer.flush()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._writer.close()
+def append_event(folder: Path, row: Mapping[str, Any]) -> None:
+    try:
+        with open(folder / FILE, "ab") as file:
+            file.write(_encoded(row))
+    except OSError as error:
+        raise cannot_write(folder / FILE, error) from error
 
 
 def scalars(row: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
@@ -36,5 +40,21 @@ def scalars(row: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, flo
             yield from scalars(value, f"{prefix}{name}/")
         elif isinstance(value, list):
             yield from scalars(dict(enumerate(value)), f"{prefix}{name}/")  # type: ignore[arg-type]
-        elif isinstance(value, (int, float)) and not isinstance(value, bool) and name != "epoch":
+        elif isinstance(value, (int, float)) and not isinstance(value, bool) and name not in ("epoch", "time"):
             yield f"{prefix}{name}", float(value)
+
+
+def _encoded(row: Mapping[str, Any]) -> bytes:
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+    values = [Summary.Value(tag=name, simple_value=value) for name, value in scalars(row)]
+    return _framed(Event(wall_time=row["time"], step=row["epoch"], summary=Summary(value=values)))
+
+
+def _framed(event: Any) -> bytes:
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    buffer = io.BytesIO()
+    RecordWriter(buffer).write(event.SerializeToString())
+    return buffer.getvalue()

@@ -6,7 +6,6 @@ state on disk is always that of a finished epoch and each epoch's random streams
 
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from spnet.training.calibrate import spread
 from spnet.training.config import RunConfig
 from spnet.training.devices import create_fabric, resolve_precision
 from spnet.training.epoch import check_weights, train_epoch
-from spnet.training.events import Events
+from spnet.training.events import append_event, start_events
 from spnet.training.finish import finish
 from spnet.training.monitor import PROBE, Monitor
 from spnet.training.schedule import build_optimizer
@@ -147,53 +146,50 @@ def fit(
         keep(0)  # before config.json, which makes the folder a run: whatever is a run can be resumed
         checkpoint.write_config(out, config, _facts(dataset))
     longest = 0.0
-    with Events(out, first) if fabric.is_global_zero else nullcontext() as events:
-        for epoch in range(first, len(schedule)):
-            phase, epoch_in_phase = schedule[epoch]
-            beginning = time.monotonic()
-            optimizer_config = phase.optimizer or training.main_optimizer()
-            if epoch_in_phase == 0 or optimizer is None:
-                if epoch_in_phase == 0 and phase.on_start is not None:
-                    phase.on_start(net)
-                trainable = [p for name, p in net.named_parameters() if phase.trainable(name)]
-                optimizer = build_optimizer(optimizer_config, trainable)
-                if state is not None and epoch_in_phase > 0:
-                    optimizer.load_state_dict(state["optimizer"])
-            tally = train_epoch(
-                net,
-                optimizer,
-                phase,
-                optimizer_config,
-                parts.train,
-                batch_size=training.batch_size,
-                augmentation=augmentation,
-                streams=Streams(training.seed, epoch, fabric.device, fabric.global_rank),
-                epoch_in_phase=epoch_in_phase,
-                precision=precision,
-                world_size=fabric.world_size,
-                out_of_time=lambda: time_limit is not None and time.monotonic() - started > time_limit,
-            )
-            if tally is None:
-                return Outcome(net, rows, finished=False)
-            tally.check()
-            check_weights(net)
-            row = {"epoch": epoch + 1, "phase": phase.name, **tally.means(), **monitor.look(net)}
-            row["lr"] = optimizer.param_groups[0]["lr"]
-            longest = max(longest, time.monotonic() - beginning)
-            row |= {"seconds": time.monotonic() - beginning, "train_images": tally.images, "precision": precision}
-            rows.append(row)
-            if events is not None:
-                events.write(row)
-                checkpoint.write_metrics(out, rows)
-                checkpoint.save_network(out, net)
-                keep(epoch + 1)
-            report(row)
-            if (
-                time_limit is not None
-                and epoch + 1 < len(schedule)
-                and time.monotonic() - started + longest > time_limit
-            ):
-                return Outcome(net, rows, finished=False)
+    if fabric.is_global_zero:
+        start_events(out, rows)
+    for epoch in range(first, len(schedule)):
+        phase, epoch_in_phase = schedule[epoch]
+        beginning = time.monotonic()
+        optimizer_config = phase.optimizer or training.main_optimizer()
+        if epoch_in_phase == 0 or optimizer is None:
+            if epoch_in_phase == 0 and phase.on_start is not None:
+                phase.on_start(net)
+            trainable = [p for name, p in net.named_parameters() if phase.trainable(name)]
+            optimizer = build_optimizer(optimizer_config, trainable)
+            if state is not None and epoch_in_phase > 0:
+                optimizer.load_state_dict(state["optimizer"])
+        tally = train_epoch(
+            net,
+            optimizer,
+            phase,
+            optimizer_config,
+            parts.train,
+            batch_size=training.batch_size,
+            augmentation=augmentation,
+            streams=Streams(training.seed, epoch, fabric.device, fabric.global_rank),
+            epoch_in_phase=epoch_in_phase,
+            precision=precision,
+            world_size=fabric.world_size,
+            out_of_time=lambda: time_limit is not None and time.monotonic() - started > time_limit,
+        )
+        if tally is None:
+            return Outcome(net, rows, finished=False)
+        tally.check()
+        check_weights(net)
+        row = {"epoch": epoch + 1, "phase": phase.name, **tally.means(), **monitor.look(net)}
+        row |= {"lr": optimizer.param_groups[0]["lr"], "time": time.time()}
+        longest = max(longest, time.monotonic() - beginning)
+        row |= {"seconds": time.monotonic() - beginning, "train_images": tally.images, "precision": precision}
+        rows.append(row)
+        if fabric.is_global_zero:
+            append_event(out, row)
+            checkpoint.write_metrics(out, rows)
+            checkpoint.save_network(out, net)
+            keep(epoch + 1)
+        report(row)
+        if time_limit is not None and epoch + 1 < len(schedule) and time.monotonic() - started + longest > time_limit:
+            return Outcome(net, rows, finished=False)
     result = finish(net, config, parts.train, parts.test, rows, precision=precision, held_out=parts.held_out)
     if fabric.is_global_zero:
         checkpoint.save_network(out, net)
