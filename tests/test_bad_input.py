@@ -268,7 +268,7 @@ def small_files():
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.parametrize(("size", "first"), [(10, "events/"), (1000, "events/"), (100_000, "model.safetensors")])
+@pytest.mark.parametrize(("size", "first"), [(10, "events/"), (300, "events/"), (100_000, "model.safetensors")])
 def test_a_full_disk_in_mid_training_keeps_the_last_state(
     size: int, first: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], small_files
 ):

@@ -9,7 +9,7 @@ from spnet.cli import Parser
 def configure(parser: Parser, argv: list[str]) -> None:
     parser.add_argument("run", metavar="RUN", help="run folder, or the name of a shipped network")
     parser.add_argument(
-        "--executor", default="masked", metavar="E", help="masked, branching, gathered or auto (default masked)"
+        "--executor", default="masked", metavar="E", help="masked, branching, gathered, onnx or auto (default masked)"
     )
     parser.add_argument(
         "--budget", type=float, metavar="B", help="calibrate on training images to this share of the static cost"
@@ -56,6 +56,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def describe(result: dict[str, Any]) -> str:
+    kl = result["evolution_kl"]
     stages = ", ".join(f"{accuracy:.2f}" for accuracy in result["stage_accuracy"])
     return "\n".join(
         [
@@ -66,7 +67,7 @@ def describe(result: dict[str, Any]) -> str:
             f"execution rate      {result['execution_rate']:.3f}, {result['distinct_paths']} distinct paths",
             f"shuffled paths      {result['accuracy_shuffled_paths']:.2f} %   "
             f"one fixed path {result['accuracy_fixed_path']:.2f} % at {100 * result['cost_ratio_fixed_path']:.1f} %",
-            f"evolution KL        {result['evolution_kl']:.5f}",
+            f"evolution KL        {'not seen by this executor' if kl is None else format(kl, '.5f')}",
             f"images per second   {result['images_per_second']:.0f}",
         ]
     )

@@ -11,7 +11,10 @@ def configure(parser: Parser, argv: list[str]) -> None:
     parser.add_argument("run", metavar="RUN", help="run folder, or the name of a shipped network")
     parser.add_argument("images", metavar="IMAGE", nargs="+", help="picture files")
     parser.add_argument(
-        "--executor", default="auto", metavar="E", help="masked, branching, gathered or auto (default auto)"
+        "--executor",
+        default="branching",
+        metavar="E",
+        help="masked, branching, gathered, onnx or auto (default branching: made for single pictures)",
     )
 
 

@@ -1,4 +1,4 @@
-"""Gathered execution: each option runs on just the samples that chose it. Skipped work is not done, at any batch size."""
+"""Gathered execution: each option runs on just the samples that chose it. Skipped work is not done, at any batch."""
 
 import torch
 from torch import Tensor

@@ -86,7 +86,8 @@ def summarise(results: dict[str, Any], static_macs: int) -> dict[str, Any]:
         "execution_rate_per_block": [round(rate, 4) for rate in rates.tolist()],
         "distinct_paths": int(distinct_paths(decisions)),
         "stage_accuracy": [percent(correct) for correct in results["stage_correct"]],
-        "evolution_kl": float(evolution_kl(results["stage_features"])),
+        # An exported graph hands out no features: then there is nothing to say, and 0 would say too much.
+        "evolution_kl": float(evolution_kl(results["stage_features"])) if results["stage_features"] else None,
     }
 
 

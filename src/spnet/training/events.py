@@ -1,7 +1,7 @@
 """TensorBoard events beside the JSON lines: every number of an epoch's row as a scalar.
 
-Written here record by record: torch's `SummaryWriter` writes in a thread, where a full disk ends in a traceback, and opens
-another file at each resume.
+Written here record by record: torch's `SummaryWriter` writes in a thread, where a full disk ends in a traceback, and
+opens another file at each resume.
 """
 
 import io
@@ -18,7 +18,7 @@ FILE = Path("events") / "events.out.tfevents.spnet"
 
 def start_events(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Begin the file with the epochs that are done: what a killed process wrote beyond them is gone."""
-    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[attr-defined]
 
     header = Event(wall_time=rows[0]["time"] if rows else time.time(), file_version="brain.Event:2")
     write_bytes(folder / FILE, b"".join([_framed(header), *map(_encoded, rows)]))
@@ -45,8 +45,8 @@ def scalars(row: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, flo
 
 
 def _encoded(row: Mapping[str, Any]) -> bytes:
-    from tensorboard.compat.proto.event_pb2 import Event
-    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[attr-defined]
+    from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[attr-defined]
 
     values = [Summary.Value(tag=name, simple_value=value) for name, value in scalars(row)]
     return _framed(Event(wall_time=row["time"], step=row["epoch"], summary=Summary(value=values)))
