@@ -26,6 +26,14 @@ def default_generator() -> None:
     torch.manual_seed(0)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_waiting_for_the_disk():
+    """Files reach the page cache, which outlives a killed process; waiting for a busy disk would only cost time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda file: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def digits() -> Dataset:
     """A few of the embedded digits: 64 to train on, 40 to test."""
