@@ -5,16 +5,16 @@ Shapes: B samples, N blocks, L gated blocks, K_i options of block i, C channels.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from spnet.backbones.base import Backbone, Block
+from spnet.book import Book, Rows, select
 from spnet.errors import UserError
 from spnet.executors.masked import masked
 from spnet.heads import StageHeads
-from spnet.paths.sampling import Argmax, Draw, Forced, Sampler
+from spnet.paths.sampling import Argmax, Forced, Sampler
 from spnet.routers.base import Router
 from spnet.trace import UNREACHED, Trace
 
@@ -131,11 +131,11 @@ class DynamicNetwork(nn.Module):
         heads = self.stage_heads is not None and (heads or exit_confidence is not None)
         routed = self.router is not None and rule.needs_logits
         x = self.prepare(images)
-        rows = _Rows(x.shape[0], x.device) if exit_confidence is not None else None
+        rows = Rows(x.shape[0], x.device) if exit_confidence is not None else None
         state = self.router.start(x, noise.dropout) if routed else None  # type: ignore[union-attr]
         x = self.backbone.stem(x)
         pooled = self.backbone.pool(x)
-        book = _Book(rows)
+        book = Book(rows)
         stage_ends = self.backbone.stages.last_blocks
         for i, block in enumerate(self.blocks):
             if self.gated[i]:
@@ -164,7 +164,7 @@ class DynamicNetwork(nn.Module):
                     if rows is not None and exit_confidence is not None:
                         stay = logits.softmax(1).amax(1) < exit_confidence
                         rows.leave(stay, stage, logits)
-                        x, pooled, state = x[stay], pooled[stay], _select(state, stay)
+                        x, pooled, state = x[stay], pooled[stay], select(state, stay)
         logits = self.backbone.head(pooled)
         book.add("aligned_features", pooled)
         last_stage = len(stage_ends) - 1
@@ -232,66 +232,3 @@ class DynamicNetwork(nn.Module):
             for stage, head_macs in enumerate(self.stage_heads.macs):
                 total = total + head_macs * (exit_stage >= stage)
         return total
-
-
-class _Rows:
-    """Which samples are still in the network, and the logits of those that left."""
-
-    def __init__(self, batch: int, device: torch.device) -> None:
-        self.batch = batch
-        self.index = torch.arange(batch, device=device)
-        self.exit_stage = torch.zeros(batch, dtype=torch.int64, device=device)
-        self.logits: Tensor | None = None
-
-    def leave(self, stay: Tensor, stage: int, logits: Tensor) -> None:
-        self._store(self.index[~stay], stage, logits[~stay])
-        self.index = self.index[stay]
-
-    def finish(self, logits: Tensor, stage: int) -> tuple[Tensor, Tensor]:
-        self._store(self.index, stage, logits)
-        assert self.logits is not None
-        return self.logits, self.exit_stage
-
-    def _store(self, index: Tensor, stage: int, logits: Tensor) -> None:
-        if self.logits is None:
-            self.logits = logits.new_zeros(self.batch, logits.shape[1])
-        self.logits = self.logits.index_copy(0, index, logits)
-        self.exit_stage[index] = stage
-
-
-class _Book:
-    """Collects what happens block by block; with early exit, spreads the remaining rows over the whole batch at the
-    end."""
-
-    def __init__(self, rows: _Rows | None) -> None:
-        self.rows = rows
-        self.entries: dict[str, list[tuple[Tensor, Tensor | None]]] = {}
-
-    def add(self, name: str, value: Tensor) -> None:
-        self.entries.setdefault(name, []).append((value, self.rows.index if self.rows else None))
-
-    def add_draw(self, draw: Draw) -> None:
-        self.add("gates", draw.gate_BK)
-        self.add("log_prob", draw.log_prob_B)
-        self.add("decisions", draw.gate_BK.detach().argmax(1))
-
-    def get(self, name: str, fill: int = 0) -> tuple[Tensor, ...]:
-        values = self.entries.get(name, [])
-        if self.rows is None:
-            return tuple(value for value, _ in values)
-        spread = []
-        for value, index in values:
-            whole = value.new_full((self.rows.batch, *value.shape[1:]), fill)
-            spread.append(whole.index_copy(0, index, value))  # type: ignore[arg-type]
-        return tuple(spread)
-
-
-def _select(state: Any, keep: Tensor) -> Any:
-    """The rows of a router's state that stay."""
-    if isinstance(state, Tensor):
-        return state[keep]
-    if isinstance(state, dict):
-        return {key: _select(value, keep) for key, value in state.items()}
-    if isinstance(state, (list, tuple)):
-        return type(state)(_select(value, keep) for value in state)
-    return state

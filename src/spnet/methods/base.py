@@ -3,7 +3,7 @@
 One method = one file: a frozen dataclass of settings and a `Method` that is a thin object around pure loss functions.
 """
 
-from abc import ABC
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -174,9 +174,9 @@ class Method(ABC):
     def attach(self, net: DynamicNetwork) -> None:
         """Create `state` for this network; called once, before training or before a resume fills it."""
 
+    @abstractmethod
     def phases(self, epochs: int) -> list[Phase]:
         """The phases of a training of `epochs` epochs in total; every phase gets at least one."""
-        raise NotImplementedError
 
 
 def classification_loss(net: DynamicNetwork, batch: Batch, step: Step) -> Losses:
