@@ -3,10 +3,17 @@
 from collections.abc import Callable
 
 from spnet.errors import choose
-from spnet.recipes import digits
+from spnet.recipes import cifar, digits
 from spnet.training.config import RunConfig
 
-RECIPES: dict[str, Callable[[], RunConfig]] = {"digits": digits.spnet}
+RECIPES: dict[str, Callable[[], RunConfig]] = {
+    "digits": digits.spnet,
+    "cifar10-resnet20-cpu": cifar.cifar10_resnet20_cpu,
+    "cifar100-resnet20-cpu": cifar.cifar100_resnet20_cpu,
+    "cifar10-static": cifar.cifar10_static,
+    "cifar10-resnet110-paper": cifar.cifar10_resnet110_paper,
+    "cifar100-resnet110-paper": cifar.cifar100_resnet110_paper,
+}
 
 
 def recipe(name: str) -> RunConfig:
