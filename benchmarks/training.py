@@ -19,7 +19,7 @@ import torch
 from spnet.build import build_network, create_method
 from spnet.measure.machine import conv_gflops
 from spnet.methods.base import Batch, Optimizer, Step
-from spnet.training.devices import autocast, resolve_precision
+from spnet.training.devices import autocast, resolve_precision, reuse_freed_memory
 from spnet.training.epoch import freeze
 from spnet.training.finish import made_with
 from spnet.training.schedule import build_optimizer
@@ -81,6 +81,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    reuse_freed_memory()
     torch.manual_seed(0)
     precision = resolve_precision("auto", torch.device("cpu"))
     chosen = [tuple(name.split("+")) for name in args.methods.split(",")] if args.methods else METHODS

@@ -98,19 +98,19 @@ class BasicBlock(nn.Module):
     def run(self, x: Tensor, option: int) -> Tensor:
         if option == 0:
             return self._skip(x)
-        h = F.relu(self.residual1(x))
+        h = self.residual1(x).relu_()
         if option == len(self.macs) - 1:
             h = self.residual2(h)
-        return F.relu(self.shortcut(x) + h)
+        return (self.shortcut(x) + h).relu_()
 
     def mix(self, x: Tensor, gate_BK: Tensor) -> Tensor:
         shortcut = self.shortcut(x)
-        h = F.relu(self.residual1(x))
+        h = self.residual1(x).relu_()
         residual = self.residual2(h)
         weight = gate_BK.to(x.dtype)[:, :, None, None, None].unbind(1)
         if len(self.macs) == 2 and self.rule.skip == "relu":
             # ConvNet-AIG's form: the gate scales the residual inside the ReLU, so its gradient is <grad, F(x)>.
-            return F.relu(torch.addcmul(shortcut, residual, weight[-1]))
+            return torch.addcmul(shortcut, residual, weight[-1]).relu_()
         mixed = weight[-1] * F.relu(shortcut + residual) + weight[0] * self._skip(x, shortcut)
         if len(self.macs) == 3:
             mixed = mixed + weight[1] * F.relu(shortcut + h)
@@ -127,7 +127,8 @@ class GlobalAveragePool(nn.Module):
     """(B, C, H, W) -> (B, C)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.mean((2, 3))
+        # The mean, with a backward pass that divides before it spreads: no tensor of x's size is written for it.
+        return x.sum((2, 3)) / (x.shape[2] * x.shape[3])
 
 
 def cifar_resnet(
@@ -147,7 +148,7 @@ def cifar_resnet(
     length = (depth - 2) // 6
     channels, height, width = input_shape
     widths = (16, 32, 64)
-    stem = nn.Sequential(*conv_bn(channels, widths[0], 3, 1), nn.ReLU())
+    stem = nn.Sequential(*conv_bn(channels, widths[0], 3, 1), nn.ReLU(inplace=True))
     blocks: list[nn.Module] = []
     input_widths: list[int] = []
     size = (height, width)

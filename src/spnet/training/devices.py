@@ -1,6 +1,8 @@
 """Where a run computes and in which precision, through Lightning Fabric."""
 
 import contextlib
+import ctypes
+import os
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +14,10 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
+"""glibc's numbers (malloc.h) for: free top memory kept; extra memory asked for at a time; size served by mmap."""
+
+
 def create_fabric(devices: int = 1) -> "Fabric":
     """Fabric on the accelerator at hand; several devices use DDP-style processes."""
     try:
@@ -19,6 +25,19 @@ def create_fabric(devices: int = 1) -> "Fabric":
     except ImportError:  # the full `lightning` package carries the same class
         from lightning.fabric import Fabric  # type: ignore[no-redef]
     return Fabric(accelerator="auto", devices=devices, strategy="ddp" if devices > 1 else "auto")
+
+
+def reuse_freed_memory() -> None:
+    """Let this process keep the memory it frees, for the next step needs as much again.
+
+    By default glibc gives large tensors back to the system each time, and every step waits for fresh pages: 5 to 8 %
+    of an SP-Net step on two cores. Does nothing where the C library has no `mallopt`.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    if mallopt is not None:
+        mallopt(M_MMAP_THRESHOLD, 32 << 20)
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+        mallopt(M_TOP_PAD, 64 << 20)
 
 
 @cache

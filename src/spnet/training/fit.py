@@ -21,7 +21,7 @@ from spnet.methods.base import Phase
 from spnet.training import checkpoint
 from spnet.training.calibrate import spread
 from spnet.training.config import RunConfig
-from spnet.training.devices import create_fabric, resolve_precision
+from spnet.training.devices import create_fabric, resolve_precision, reuse_freed_memory
 from spnet.training.epoch import check_weights, train_epoch
 from spnet.training.events import append_event, start_events
 from spnet.training.finish import finish
@@ -91,6 +91,7 @@ def fit(
         UserError: the input cannot be trained on. DivergedError: a loss was not finite.
     """
     started = time.monotonic()
+    reuse_freed_memory()
     training = config.training
     fabric = create_fabric(devices)
     fabric.launch()
