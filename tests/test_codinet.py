@@ -22,8 +22,9 @@ from spnet.methods.spnet import SPNetConfig
 from spnet.paths.sampling import Argmax, Draw, GumbelSoft, GumbelStraightThrough
 from spnet.routers import TwoLinears
 from spnet.training.config import TrainingConfig
-from spnet.training.epoch import freeze, train_epoch
+from spnet.training.epoch import train_epoch
 from spnet.training.schedule import build_optimizer
+from spnet.training.step import freeze
 from spnet.training.streams import Streams
 
 
