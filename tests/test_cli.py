@@ -181,11 +181,18 @@ def test_a_recipe_can_be_varied(as_json, tmp_path: Path):
     assert (settings["seed"], settings["epochs"], settings["budget"], settings["clip_value"]) == (3, 2, 0.7, 0.5)
 
 
+def test_a_recipes_budgets_are_dropped_where_nothing_is_decided(as_json, tmp_path: Path):
+    recipe = ("--recipe", "cifar10-resnet20-cpu", "--method", "static", "--data", "digits")
+    settings = as_json("train", *recipe, *TINY, "--out", tmp_path / "run")["config"]["settings"]
+    assert (settings["budget"], settings["more_budgets"], settings["nesterov"]) == (0.0, [], True)
+
+
 def test_time_limit_and_resume(as_json, run, tmp_path: Path):
     stopped = as_json("train", *TINY, "--out", tmp_path / "run", "--time-limit", "1e-9")
-    assert stopped == {"run": str(tmp_path / "run"), "finished": False, "epochs_done": 0}
-    code, out, _ = run("train", "--resume", tmp_path / "run", "--time-limit", "1e-9")
+    assert stopped == {"run": str(tmp_path / "run"), "finished": False, "epochs_done": 0, "epochs_gained": 0}
+    code, out, err = run("train", "--resume", tmp_path / "run", "--time-limit", "1e-9")
     assert code == 0 and f"spnet train --resume {tmp_path / 'run'}" in out
+    assert err.splitlines()[-1].startswith("spnet: no epoch ended within --time-limit 1e-09")
     assert as_json("train", "--resume", tmp_path / "run")["finished"] is True
     whole = as_json("train", *TINY, "--out", tmp_path / "whole")
     assert whole["finished"] is True
