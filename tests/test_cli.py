@@ -299,6 +299,23 @@ def test_predict_says_when_it_changed_a_picture(trained: Path, tmp_path: Path, a
     assert prediction["note"] in run("predict", trained, tmp_path / "wide.jpg")[1]
 
 
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_predict_imports_nothing_slow_beside_torch(trained: Path, tmp_path: Path, suffix: str):
+    """What a prediction waits for: torch, this package, and what reads a picture and the weights."""
+    picture = tmp_path / f"picture.{suffix}"
+    Image.new("RGB", (200, 150), "white").save(picture)
+    code = (
+        "import sys, torch\nbare = set(sys.modules)\nfrom spnet.cli import main\n"
+        f"assert main(['predict', {str(trained)!r}, {str(picture)!r}]) == 0\n"
+        "print(*(set(sys.modules) - bare), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stderr.split())
+    assert "spnet.engine" in loaded
+    assert {name.split(".")[0] for name in loaded} - sys.stdlib_module_names == {"spnet", "PIL", "safetensors"}
+    assert "PIL.PdfImagePlugin" not in loaded, "Pillow has imported its plugins for rare formats"
+
+
 def test_paths_are_drawn_by_stage():
     assert draw_path([1, 0, 2, -1, 1], (2, 1, 2)) == "10|2|-1"
 
