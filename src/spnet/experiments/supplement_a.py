@@ -9,10 +9,11 @@ from spnet.experiments.paper import EVOLUTION_ALONE
 from spnet.experiments.plan import Plan
 from spnet.experiments.section import Cells, Section
 from spnet.experiments.table import Row, collect
+from spnet.methods.spnet import PRESETS
 from spnet.training.config import RunConfig
 
-NOTHING = {"path": 0.0, "logits": 0.0, "evolution": 0.0}
-RELEASED = {"path": 0.1, "logits": 0.1, "evolution": 1e-4}
+RELEASED = dict(zip(("path", "logits", "evolution"), PRESETS["released"], strict=True))
+NOTHING = dict.fromkeys(RELEASED, 0.0)
 ONLY_LAST = (0.0, 0.0, 1.0)
 """Stage weights without multi-stage classification: the heads exist, the last stage alone is trained."""
 SWEEP = (0.0, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
