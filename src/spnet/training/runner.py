@@ -1,11 +1,11 @@
 """Lists of runs: each named by its config's hash, none ever trained twice, all of them safe to kill.
 
-    results/<hash>.json   the record of a finished run; small, committed, shared by every table
-    work/<hash>/          the run folder while it trains; a killed one is resumed from its last epoch
+    results/<hash>.json       the record of a finished run; small, committed, shared by every table
+    results/networks/<hash>/  its weights as well, for the few runs that a figure is drawn from
+    work/<hash>/              the run folder while it trains; a killed one is resumed from its last epoch
 
 A worker is a process of its own (`python -m spnet.training.worker`), so that a crash costs one run. `Launcher` is the
-door for a
-cluster engine: anything that can start "train this config into that folder" and tell when it ended.
+door for a cluster engine: anything that can start "train this config into that folder" and tell when it ended.
 """
 
 import json
@@ -13,14 +13,16 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from spnet.errors import UserError
-from spnet.files import read_json, write_json
+from spnet.files import read_json, write_bytes, write_json
 from spnet.training.config import RunConfig
+
+NETWORKS = "networks"
 
 
 class Job(Protocol):
@@ -63,8 +65,16 @@ def unique(runs: Sequence[RunConfig]) -> list[RunConfig]:
     return list({run.hash: run for run in runs}.values())
 
 
-def finished(run: RunConfig, results: Path) -> bool:
-    return (results / f"{run.hash}.json").is_file()
+def finished(run: RunConfig, results: Path, network: bool = False) -> bool:
+    """Whether a run's record is there, and its weights where they are asked for."""
+    kept = not network or (results / NETWORKS / run.hash / "model.safetensors").is_file()
+    return kept and (results / f"{run.hash}.json").is_file()
+
+
+def keep_network(run: Path, kept: Path) -> None:
+    """Copy what loading a network takes, the weights last: they say that the copy is whole."""
+    for name in ("config.json", "model.safetensors"):
+        write_bytes(kept / name, (run / name).read_bytes())
 
 
 def record(run: RunConfig, results: Path) -> dict[str, Any]:
@@ -78,20 +88,24 @@ def run_all(
     results: Path,
     work: Path,
     workers: int = 1,
+    networks: Collection[str] = (),
     launch: Launcher | None = None,
     show: Callable[[Board], None] = lambda board: None,
     pause: float = 0.5,
 ) -> Board:
     """Train whatever of `runs` has no record yet; return the board, failures included.
 
+    `networks` are the hashes of the runs whose weights are kept too; such a run is finished when both are there.
+    `workers` processes train side by side; 0 trains in this one, which saves the start of many tiny runs.
     Interrupted (Ctrl-C, kill -9, power), the next call goes on where this one was.
     """
-    if workers < 1:
-        raise UserError(f"--workers must be at least 1, not {workers}.")
-    launch = launch or start_process
+    if workers < 0:
+        raise UserError(f"--workers must be at least 1, or 0 for this process; not {workers}.")
+    launch = launch or (start_process if workers else train_here)
+    workers = max(1, workers)
     planned = unique(runs)
-    board = Board(planned, [run.hash for run in planned if finished(run, results)], workers=workers)
-    waiting = [run for run in planned if not finished(run, results)]
+    waiting = [run for run in planned if not finished(run, results, network=run.hash in networks)]
+    board = Board(planned, [run.hash for run in planned if run not in waiting], workers=workers)
     threads = max(1, (os.cpu_count() or 1) // workers)
     jobs: dict[str, tuple[RunConfig, Job]] = {}
     try:
@@ -107,6 +121,8 @@ def run_all(
                 del jobs[name]
                 took = time.monotonic() - board.running.pop(name)
                 if code == 0 and (work / name / "result.json").is_file():
+                    if name in networks:
+                        keep_network(work / name, results / NETWORKS / name)
                     write_json(results / f"{name}.json", with_curves(work / name))
                     board.finished.append(name)
                     board.seconds.append(took)
@@ -159,6 +175,23 @@ def start_process(config: RunConfig, folder: Path, threads: int) -> Job:
     process.stdin.write(json.dumps(config.to_json()).encode())
     process.stdin.close()
     return _Process(process)
+
+
+def train_here(config: RunConfig, folder: Path, threads: int) -> Job:
+    """The launcher without a process: trains before it returns."""
+    from spnet.training.worker import train
+
+    return _Done(train(config, folder))
+
+
+@dataclass
+class _Done:
+    code: int
+
+    def poll(self) -> int:
+        return self.code
+
+    def stop(self) -> None: ...
 
 
 @dataclass

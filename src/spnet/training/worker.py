@@ -10,18 +10,27 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from spnet.errors import DivergedError, UserError
+
+if TYPE_CHECKING:
+    from spnet.training.config import RunConfig
 
 
 def main() -> int:
     folder, parent = Path(sys.argv[1]), int(sys.argv[2])
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    from spnet import data
     from spnet.training.config import RunConfig
+
+    return train(RunConfig.from_json(json.load(sys.stdin)), folder)
+
+
+def train(config: "RunConfig", folder: Path) -> int:
+    """Start, resume or (finished already) leave the run; returns an exit code, errors on stderr."""
+    from spnet import data
     from spnet.training.fit import fit
 
-    config = RunConfig.from_json(json.load(sys.stdin))
     if (folder / "result.json").is_file():
         return 0
     try:
