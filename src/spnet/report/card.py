@@ -8,7 +8,7 @@ from typing import Any
 
 from spnet.data.terms import TERMS
 from spnet.errors import UserError
-from spnet.experiments.table import markdown
+from spnet.experiments.output import markdown
 from spnet.report.command import command
 from spnet.report.numbers import duration, fixed, mmacs, percent_of, standard_error
 from spnet.training.config import RunConfig
