@@ -1,12 +1,11 @@
 """`spnet reproduce`: train what a table or figure needs and has not been trained yet, then write it."""
 
 import argparse
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 from spnet.cli import Parser
+from spnet.cli.live import live
 
 IMAGES = {"digits": 1347, "cifar10": 50_000, "cifar100": 50_000}
 
@@ -45,7 +44,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     networks = {r.hash for target in targets for r in experiments.networks(target, plan)}
     if args.dry_run:
         return _listed(args, runs, networks, results)
-    board = run_all(runs, results=results, work=Path(args.work), workers=args.workers, networks=networks, show=_show())
+    with live() as show:
+        board = run_all(runs, results=results, work=Path(args.work), workers=args.workers, networks=networks, show=show)
     if board.failed:
         raise RuntimeError(f"{len(board.failed)} runs failed: {'; '.join(board.failed.values())}")
     files = [
@@ -96,22 +96,6 @@ def _listed(args: argparse.Namespace, runs: list[Any], networks: set[str], resul
     ]
     hours = seconds(todo, IMAGES) / 3600
     return {"target": args.target, "scale": args.scale, "runs": listed, "to_do": len(todo), "hours_left": hours}
-
-
-def _show() -> Any:
-    """A line whenever a run starts or ends, on stderr."""
-    last = [""]
-
-    def show(board: Any) -> None:
-        left = "" if board.seconds_left is None else f", about {board.seconds_left / 60:.0f} min left"
-        text = (
-            f"{len(board.finished)}/{len(board.planned)} done, {len(board.running)} running, {len(board.failed)} failed"
-        )
-        if text != last[0]:
-            last[0] = text
-            print(f"{time.strftime('%H:%M:%S')} {text}{left}", file=sys.stderr, flush=True)
-
-    return show
 
 
 def describe(result: dict[str, Any]) -> str:

@@ -14,12 +14,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from spnet.errors import UserError
 from spnet.files import read_json, write_bytes, write_json
+from spnet.training.board import Board, kind
 from spnet.training.config import RunConfig
 
 NETWORKS = "networks"
@@ -37,27 +38,6 @@ class Job(Protocol):
 
 class Launcher(Protocol):
     def __call__(self, config: RunConfig, folder: Path, threads: int) -> Job: ...
-
-
-@dataclass
-class Board:
-    """How far a list is, for the live table."""
-
-    planned: list[RunConfig]
-    finished: list[str] = field(default_factory=list)
-    running: dict[str, float] = field(default_factory=dict)
-    failed: dict[str, str] = field(default_factory=dict)
-    seconds: list[float] = field(default_factory=list)
-    workers: int = 1
-
-    @property
-    def left(self) -> int:
-        return len(self.planned) - len(self.finished) - len(self.failed)
-
-    @property
-    def seconds_left(self) -> float | None:
-        """From the mean time of the runs finished in this call; None before the first."""
-        return self.left * sum(self.seconds) / len(self.seconds) / self.workers if self.seconds else None
 
 
 def unique(runs: Sequence[RunConfig]) -> list[RunConfig]:
@@ -106,6 +86,9 @@ def run_all(
     planned = unique(runs)
     waiting = [run for run in planned if not finished(run, results, network=run.hash in networks)]
     board = Board(planned, [run.hash for run in planned if run not in waiting], workers=workers)
+    for run in planned:
+        if finished(run, results) and (seconds := record(run, results).get("train_seconds")):
+            board.recorded.setdefault(kind(run), []).append(seconds)
     threads = max(1, (os.cpu_count() or 1) // workers)
     jobs: dict[str, tuple[RunConfig, Job]] = {}
     try:
@@ -123,9 +106,11 @@ def run_all(
                 if code == 0 and (work / name / "result.json").is_file():
                     if name in networks:
                         keep_network(work / name, results / NETWORKS / name)
-                    write_json(results / f"{name}.json", with_curves(work / name))
+                    made = with_curves(work / name)
+                    write_json(results / f"{name}.json", made)
                     board.finished.append(name)
-                    board.seconds.append(took)
+                    # A resumed run took part of its time before this call.
+                    board.measured.setdefault(kind(run), []).append(max(took, made.get("train_seconds", 0.0)))
                 else:
                     board.failed[name] = (
                         f"{run.label} seed {run.training.seed}: exit code {code}, see {work / name}.log"
