@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny import phase_named, small_batch
 from torch import nn
 from toy_networks import gradients, toy_backbone
 
@@ -36,16 +37,6 @@ def blockdrop(backbone="resnet8", **settings):
     """Method and 8x8 network."""
     method = create_method("blockdrop", settings=settings)
     return method, build_network(method, backbone, num_classes=10, input_shape=(1, 8, 8), seed=0)
-
-
-def small_batch(images=6):
-    generator = torch.Generator().manual_seed(0)
-    x = torch.rand(images, 1, 8, 8, generator=generator)
-    return Batch(x, torch.randint(10, (images,), generator=generator))
-
-
-def phase_named(method, name, epochs=20):
-    return next(phase for phase in method.phases(epochs) if phase.name == name)
 
 
 def objective(method, net, batch, name, epoch=10**6):

@@ -181,11 +181,18 @@ def test_a_recipe_can_be_varied(as_json, tmp_path: Path):
     assert (settings["seed"], settings["epochs"], settings["budget"], settings["clip_value"]) == (3, 2, 0.7, 0.5)
 
 
+def test_a_recipes_budgets_are_dropped_where_nothing_is_decided(as_json, tmp_path: Path):
+    recipe = ("--recipe", "cifar10-resnet20-cpu", "--method", "static", "--data", "digits")
+    settings = as_json("train", *recipe, *TINY, "--out", tmp_path / "run")["config"]["settings"]
+    assert (settings["budget"], settings["more_budgets"], settings["nesterov"]) == (0.0, [], True)
+
+
 def test_time_limit_and_resume(as_json, run, tmp_path: Path):
     stopped = as_json("train", *TINY, "--out", tmp_path / "run", "--time-limit", "1e-9")
-    assert stopped == {"run": str(tmp_path / "run"), "finished": False, "epochs_done": 0}
-    code, out, _ = run("train", "--resume", tmp_path / "run", "--time-limit", "1e-9")
+    assert stopped == {"run": str(tmp_path / "run"), "finished": False, "epochs_done": 0, "epochs_gained": 0}
+    code, out, err = run("train", "--resume", tmp_path / "run", "--time-limit", "1e-9")
     assert code == 0 and f"spnet train --resume {tmp_path / 'run'}" in out
+    assert err.splitlines()[-1].startswith("spnet: no epoch ended within --time-limit 1e-09")
     assert as_json("train", "--resume", tmp_path / "run")["finished"] is True
     whole = as_json("train", *TINY, "--out", tmp_path / "whole")
     assert whole["finished"] is True
@@ -290,6 +297,23 @@ def test_predict_says_when_it_changed_a_picture(trained: Path, tmp_path: Path, a
     prediction = as_json("predict", trained, tmp_path / "wide.jpg")["predictions"][0]
     assert "30x20" in prediction["note"]
     assert prediction["note"] in run("predict", trained, tmp_path / "wide.jpg")[1]
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_predict_imports_nothing_slow_beside_torch(trained: Path, tmp_path: Path, suffix: str):
+    """What a prediction waits for: torch, this package, and what reads a picture and the weights."""
+    picture = tmp_path / f"picture.{suffix}"
+    Image.new("RGB", (200, 150), "white").save(picture)
+    code = (
+        "import sys, torch\nbare = set(sys.modules)\nfrom spnet.cli import main\n"
+        f"assert main(['predict', {str(trained)!r}, {str(picture)!r}]) == 0\n"
+        "print(*(set(sys.modules) - bare), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stderr.split())
+    assert "spnet.engine" in loaded
+    assert {name.split(".")[0] for name in loaded} - sys.stdlib_module_names == {"spnet", "PIL", "safetensors"}
+    assert "PIL.PdfImagePlugin" not in loaded, "Pillow has imported its plugins for rare formats"
 
 
 def test_paths_are_drawn_by_stage():

@@ -5,27 +5,23 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from tiny import SHAPE, full_path, images, lively, paths, plain_resnet
+from tiny import SHAPE, full_path, images, lively, paths, plain_resnet, two_steps
 from torch import Tensor
 
 from spnet import DynamicNetwork, UserError, create_model
 from spnet.build import build_network, create_method
-from spnet.data import Split, augment
+from spnet.data import augment
 from spnet.data.dataset import Augmentation
 from spnet.executors import branching, gathered
 from spnet.losses import cost_deviation_of_mean
 from spnet.measure.macs import counted_macs
 from spnet.methods import Batch, Method, Phase, Step
-from spnet.methods.base import Optimizer
 from spnet.methods.codinet import CoDiNetConfig
 from spnet.methods.spnet import SPNetConfig
 from spnet.paths.sampling import Argmax, Draw, GumbelSoft, GumbelStraightThrough
 from spnet.routers import TwoLinears
 from spnet.training.config import TrainingConfig
-from spnet.training.epoch import train_epoch
-from spnet.training.schedule import build_optimizer
 from spnet.training.step import freeze
-from spnet.training.streams import Streams
 
 
 @dataclass(frozen=True, eq=False)
@@ -258,36 +254,13 @@ def test_setting_names_collide_with_no_other():
     assert not any(own & other for other in others)
 
 
-def steps(method: Method, net: DynamicNetwork, phase: Phase, batch: int = 4) -> None:
-    """Two optimisation steps, as the training loop takes them."""
-    split = Split(
-        torch.randint(0, 256, (2 * batch, *SHAPE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)),
-        torch.arange(2 * batch) % 10,
-    )
-    if phase.on_start is not None:
-        phase.on_start(net)
-    config = Optimizer(lr=0.05)
-    train_epoch(
-        net,
-        build_optimizer(config, freeze(net, phase)),
-        phase,
-        config,
-        split,
-        batch_size=batch,
-        augmentation=Augmentation(1, False),
-        streams=Streams(0, 0, torch.device("cpu")),
-        epoch_in_phase=0,
-        precision="fp32",
-    )
-
-
 @pytest.mark.parametrize("wrapper", ["", "spnet"])
 @pytest.mark.parametrize("hard", [False, True])
 def test_two_steps_of_every_phase(wrapper: str, hard: bool):
     method, net = built(wrapper, static_share=0.3, finetune_share=0.3, hard=hard)
     for phase in method.phases(3):
         before = {name: value.clone() for name, value in net.state_dict().items()}
-        steps(method, net, phase)
+        two_steps(net, phase)
         for name, parameter in net.named_parameters():
             if phase.trainable(name):
                 assert parameter.grad is not None and bool(parameter.grad.isfinite().all()), (phase.name, name)

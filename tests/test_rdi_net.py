@@ -5,27 +5,21 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import SHAPE, agreeing, empty_path, full_path, images, lively, paths, plain_resnet
+from tiny import SHAPE, agreeing, empty_path, full_path, images, lively, paths, plain_resnet, two_steps
 
 from spnet import DynamicNetwork, UserError, create_model
 from spnet.build import build_network, create_method
-from spnet.data import Split
-from spnet.data.dataset import Augmentation
 from spnet.executors import branching, gathered
 from spnet.losses import contrastive_relation, path_vectors
 from spnet.measure.macs import counted_macs
-from spnet.methods import Batch, Method, Phase, Step
-from spnet.methods.base import Optimizer
+from spnet.methods import Batch, Method, Step
 from spnet.methods.rdi_net import PathQueue, RDINet, RDINetConfig
 from spnet.methods.spnet import SPNetConfig
 from spnet.paths.sampling import Argmax, GumbelSoft, GumbelStraightThrough, Uniform
 from spnet.routers import Relational
 from spnet.routers.relational import aggregate
 from spnet.training.config import TrainingConfig
-from spnet.training.epoch import train_epoch
-from spnet.training.schedule import build_optimizer
 from spnet.training.step import freeze
-from spnet.training.streams import Streams
 
 
 def built(wrapper: str = "", **settings) -> tuple[Method, DynamicNetwork]:
@@ -376,29 +370,6 @@ def test_setting_names_collide_with_no_other():
     assert not any(own & other for other in others)
 
 
-def steps(net: DynamicNetwork, phase: Phase, batch: int = 4) -> None:
-    """Two optimisation steps, as the training loop takes them."""
-    split = Split(
-        torch.randint(0, 256, (2 * batch, *SHAPE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)),
-        torch.arange(2 * batch) % 10,
-    )
-    if phase.on_start is not None:
-        phase.on_start(net)
-    config = Optimizer(lr=0.05)
-    train_epoch(
-        net,
-        build_optimizer(config, freeze(net, phase)),
-        phase,
-        config,
-        split,
-        batch_size=batch,
-        augmentation=Augmentation(1, False),
-        streams=Streams(0, 0, torch.device("cpu")),
-        epoch_in_phase=0,
-        precision="fp32",
-    )
-
-
 FROZEN = {"static": "router.", "uniform": "router.", "routers": "backbone.", "finetune": "router."}
 
 
@@ -410,7 +381,7 @@ def test_two_steps_of_every_phase(wrapper: str, settings: dict):
     method, net = built(wrapper, static_share=0.2, relation_queue=6, **settings)
     for phase in method.phases(4):
         before = {name: value.clone() for name, value in net.state_dict().items()}
-        steps(net, phase)
+        two_steps(net, phase)
         for name, parameter in net.named_parameters():
             if phase.trainable(name):
                 assert parameter.grad is not None and bool(parameter.grad.isfinite().all()), (phase.name, name)
@@ -447,7 +418,7 @@ def test_spnet_aligns_paths_of_three_options_and_leaves_the_warmup_alone():
 def test_the_guide_stands_still_where_the_network_does():
     method, net = built("spnet", freeze_backbone=True)
     routers = method.phases(3)[1]
-    steps(net, routers)
+    two_steps(net, routers)
     guide = method.state["auxiliary"].net  # type: ignore[index]
     for name, value in guide.state_dict().items():
         if name.startswith("backbone."):

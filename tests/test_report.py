@@ -241,6 +241,15 @@ def test_probe_accuracy_is_said_to_be_of_training_images(tmp_path: Path) -> None
     assert "best epoch by validation" in held_out
 
 
+def test_the_page_names_the_run_that_was_the_start(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    assert "--init" not in page_of(run).text
+    config = json.loads((run / "config.json").read_text())
+    config["started_from"] = {"name": "first", "hash": "0123456789ab"}
+    (run / "config.json").write_text(json.dumps(config))
+    assert "--init first" in page_of(run).text
+
+
 def test_phases_are_marked_by_name(tmp_path: Path) -> None:
     page = page_of(make_run(tmp_path / "run"))
     assert "phase static" in page.text and "phase dynamic" in page.text

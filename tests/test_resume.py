@@ -95,7 +95,10 @@ def run(stopped: Path, tmp_path: Path) -> Path:
 
 def test_time_limit_then_resume(stopped: Path, run: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["train", "--resume", str(run), "--time-limit", "1e-9", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"run": str(run), "finished": False, "epochs_done": 2}
+    printed = capsys.readouterr()
+    stopped_again = {"run": str(run), "finished": False, "epochs_done": 2, "epochs_gained": 0}
+    assert json.loads(printed.out) == stopped_again
+    assert "no epoch ended within --time-limit 1e-09" in printed.err and "(the last one took " in printed.err
     assert main(["train", "--resume", str(run)]) == 0
     assert final(run) == final(stopped / "whole")
 

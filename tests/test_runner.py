@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from spnet import data
+from spnet.experiments.output import comma_separated, markdown
 from spnet.experiments.statistics import paired_difference, summary
-from spnet.experiments.table import Row, beaten_by_static, comma_separated, markdown, table
+from spnet.experiments.table import Row, beaten_by_static, table
 from spnet.training.config import RunConfig
 from spnet.training.fit import fit
 from spnet.training.runner import run_all, unique, with_curves

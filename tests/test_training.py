@@ -313,6 +313,12 @@ def test_starting_from_another_run(train: Train, digits: Dataset, tmp_path: Path
     fit(config, digits, tmp_path / "whole", init=start)
     assert go_on(tmp_path / "limited").finished
     assert weights(tmp_path / "limited") == weights(tmp_path / "whole")
+    origin = {"name": "static", "hash": json.loads((start / "result.json").read_text())["hash"]}
+    for folder in ("limited", "whole"):  # a resumed run knows it too; its name is no part of the hash
+        for file in ("config.json", "result.json"):
+            assert json.loads((tmp_path / folder / file).read_text())["started_from"] == origin
+    assert json.loads((tmp_path / "whole" / "result.json").read_text())["hash"] == config.hash
+    assert json.loads((start / "result.json").read_text())["started_from"] is None
 
 
 def test_init_wants_the_same_backbone(train: Train, digits: Dataset, tmp_path: Path):

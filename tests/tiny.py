@@ -4,8 +4,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spnet.data import Dataset, Split
+from spnet.data import Augmentation, Dataset, Split
 from spnet.dynamic import DynamicNetwork
+from spnet.methods.base import Batch, Method, Optimizer, Phase
+from spnet.training.epoch import train_epoch
+from spnet.training.schedule import build_optimizer
+from spnet.training.step import freeze
+from spnet.training.streams import Streams
 
 SHAPE = (1, 8, 8)
 """(channels, height, width) of digits, which most tests see."""
@@ -93,3 +98,37 @@ def part(dataset: Dataset, train: int, test: int) -> Dataset:
         return split.select(range(count))
 
     return replace(dataset, train=first(dataset.train, train), test=first(dataset.test, test))
+
+
+def small_batch(count: int = 6) -> Batch:
+    """Random images and labels."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(count, *SHAPE, generator=generator)
+    return Batch(x, torch.randint(10, (count,), generator=generator))
+
+
+def phase_named(method: Method, name: str, epochs: int = 20) -> Phase:
+    return next(phase for phase in method.phases(epochs) if phase.name == name)
+
+
+def two_steps(net: DynamicNetwork, phase: Phase, batch: int = 4) -> None:
+    """Two optimisation steps, as the training loop takes them."""
+    split = Split(
+        torch.randint(0, 256, (2 * batch, *SHAPE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)),
+        torch.arange(2 * batch) % 10,
+    )
+    if phase.on_start is not None:
+        phase.on_start(net)
+    config = Optimizer(lr=0.05)
+    train_epoch(
+        net,
+        build_optimizer(config, freeze(net, phase)),
+        phase,
+        config,
+        split,
+        batch_size=batch,
+        augmentation=Augmentation(1, False),
+        streams=Streams(0, 0, torch.device("cpu")),
+        epoch_in_phase=0,
+        precision="fp32",
+    )

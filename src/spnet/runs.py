@@ -1,10 +1,12 @@
 """Opening a finished network: a run folder, or the name of a network shipped with the package."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from spnet.dynamic import DynamicNetwork
 from spnet.errors import UserError, did_you_mean
-from spnet.training.checkpoint import load_network
+
+if TYPE_CHECKING:
+    from spnet.dynamic import DynamicNetwork
 
 SHIPPED = Path(__file__).parent / "weights"
 
@@ -15,15 +17,17 @@ def shipped() -> list[str]:
 
 
 def run_folder(run: str | Path) -> Path:
-    """The folder behind RUN: a path, or the name of a shipped network."""
-    if str(run) in shipped():
-        return SHIPPED / str(run)
+    """The folder behind RUN: the name of a shipped network, or a path. A `Path` is never a name."""
+    if isinstance(run, str) and run in shipped():
+        return SHIPPED / run
     folder = Path(run)
     if not folder.exists():
         raise UserError(f"'{run}' is neither a run folder nor a shipped network.{did_you_mean(str(run), shipped())}")
     return folder
 
 
-def load(run: str | Path) -> DynamicNetwork:
+def load(run: str | Path) -> "DynamicNetwork":
     """The trained network of a run, on the CPU, in eval mode. Executes nothing from the folder."""
+    from spnet.training.checkpoint import load_network
+
     return load_network(run_folder(run))

@@ -16,6 +16,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from spnet.errors import choose
 
     kind = choose("list", args.kind, KINDS)
+    if kind == "pretrained":
+        return {"kind": kind, "entries": _pretrained()}
     return {"kind": kind, "entries": [{"name": name, "text": text} for name, text in _entries(kind)]}
 
 
@@ -33,13 +35,28 @@ def _entries(kind: str) -> list[tuple[str, str]]:
         from spnet.recipes import RECIPES
 
         return [(name, (build.__doc__ or "").split("\n")[0]) for name, build in RECIPES.items()]
-    if kind == "data":
-        from spnet import data
+    from spnet import data
 
-        return list(data.names())
-    from spnet.runs import shipped
+    return list(data.names())
 
-    return [(name, "spnet.load(...)") for name in shipped()]
+
+def _pretrained() -> list[dict[str, Any]]:
+    """The networks of the package with the figures of their records."""
+    from spnet.files import read_json
+    from spnet.runs import run_folder, shipped
+
+    entries = []
+    for name in shipped():
+        record = read_json(run_folder(name) / "result.json")
+        final, config = record["final"], record["config"]
+        text = (
+            f"{record['label']} on {config['backbone']}, {config['data']}: {final['accuracy']:.2f} % "
+            f"(n = {final['n']}), {final['macs_mean'] / 1e6:.3f} MMACs = {final['gflops_mean']:.5f} GFLOPs = "
+            f"{100 * final['cost_ratio']:.1f} % of static"
+        )
+        figures = {key: final[key] for key in ("accuracy", "n", "macs_mean", "gflops_mean", "cost_ratio")}
+        entries.append({"name": name, "text": text, **figures})
+    return entries
 
 
 def _idea(module: str) -> str:

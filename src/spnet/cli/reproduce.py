@@ -1,74 +1,111 @@
-"""`spnet reproduce`: train what a table needs and has not been trained yet, then print it."""
+"""`spnet reproduce`: train what a table or figure needs and has not been trained yet, then write it."""
 
 import argparse
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 from spnet.cli import Parser
+from spnet.cli.live import live
 
-TARGETS = ("digits",)
+IMAGES = {"digits": 1347, "cifar10": 50_000, "cifar100": 50_000}
 
 
 def configure(parser: Parser, argv: list[str]) -> None:
-    parser.add_argument("target", metavar="TARGET", help=", ".join(TARGETS))
-    parser.add_argument("--out", default="reproduced", metavar="DIR", help="where tables go (default reproduced)")
+    from spnet.experiments import TARGETS
+    from spnet.experiments.plan import READINGS
+    from spnet.experiments.scales import SCALES
+
+    parser.add_argument("target", metavar="TARGET", help=f"{', '.join(TARGETS)}, or all of the paper's")
+    parser.add_argument("--scale", default="digits", metavar="S", help=f"{', '.join(SCALES)} (default digits)")
+    parser.add_argument("--out", default="reproduced", metavar="DIR", help="where files go (default reproduced)")
     parser.add_argument(
         "--results", default="results", metavar="DIR", help="records of finished runs (default results)"
     )
     parser.add_argument("--work", default="runs/reproduce", metavar="DIR", help="run folders under way")
-    parser.add_argument("--workers", type=int, default=1, metavar="N", help="runs at a time")
-    parser.add_argument("--seeds", type=int, metavar="N", help="how many seeds; default: all of the table's")
-    parser.add_argument("--dry-run", action="store_true", help="list the runs, done and to do, and stop")
+    parser.add_argument("--data", action="append", default=[], metavar="NAME:PATH", help="where a data set lies")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="runs at a time (0: in this process)")
+    parser.add_argument("--seeds", type=int, metavar="N", help="how many seeds; default: all of the scale's")
+    parser.add_argument(
+        "--reading", default=READINGS[0], metavar="R", help=f"table1: what the weights are: {', '.join(READINGS)}"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="list the runs, done and to do, the hours left, and stop"
+    )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    from spnet.errors import UserError, choose
-    from spnet.experiments import digits
-    from spnet.experiments.table import beaten_by_static, comma_separated, markdown, table
-    from spnet.files import write_text
-    from spnet.training.runner import finished, run_all, unique
+    from spnet import experiments
+    from spnet.training.runner import NETWORKS, run_all, unique
 
-    choose("target", args.target, TARGETS)
-    if args.seeds is not None and not 1 <= args.seeds <= len(digits.SEEDS):
-        raise UserError(f"--seeds lies between 1 and {len(digits.SEEDS)}, not {args.seeds}.")
-    rows = digits.rows(digits.SEEDS[: args.seeds])
-    runs = unique([run for row in rows for run in row.runs])
+    plan = _plan(args)
+    targets = experiments.PAPER if args.target == "all" else (args.target,)
     results = Path(args.results)
-    todo = [run for run in runs if not finished(run, results)]
+    runs = unique([r for target in targets for r in experiments.runs(target, plan)])
+    networks = {r.hash for target in targets for r in experiments.networks(target, plan)}
     if args.dry_run:
-        listed = [{"hash": run.hash, "label": run.label, "done": run not in todo} for run in runs]
-        return {"target": args.target, "runs": listed, "to_do": len(todo), "page": ""}
-    board = run_all(runs, results=results, work=Path(args.work), workers=args.workers, show=_show())
-    cells = table(rows, results, digits.BASELINE)
-    page = Path(args.out) / f"{args.target}.md"
-    notes = "".join(f"- {sentence}\n" for sentence in beaten_by_static(rows, results))
-    write_text(page, markdown(cells) + ("\n" + notes if notes else ""))
-    write_text(page.with_suffix(".csv"), comma_separated(cells))
+        return _listed(args, runs, networks, results)
+    with live() as show:
+        board = run_all(runs, results=results, work=Path(args.work), workers=args.workers, networks=networks, show=show)
     if board.failed:
         raise RuntimeError(f"{len(board.failed)} runs failed: {'; '.join(board.failed.values())}")
-    return {"target": args.target, "runs": [{"hash": run.hash, "label": run.label} for run in runs], "page": str(page)}
+    files = [
+        file
+        for target in targets
+        for file in experiments.write(target, plan, results, results / NETWORKS, Path(args.out))
+    ]
+    return {"target": args.target, "scale": args.scale, "runs": len(runs), "files": [str(file) for file in files]}
 
 
-def _show() -> Any:
-    """A line whenever a run starts or ends, on stderr."""
-    last = [""]
+def _plan(args: argparse.Namespace) -> Any:
+    from spnet.data.spec import parse
+    from spnet.errors import UserError, choose
+    from spnet.experiments import TARGETS
+    from spnet.experiments.plan import READINGS, Plan
+    from spnet.experiments.scales import SCALES
 
-    def show(board: Any) -> None:
-        left = "" if board.seconds_left is None else f", about {board.seconds_left / 60:.0f} min left"
-        text = (
-            f"{len(board.finished)}/{len(board.planned)} done, {len(board.running)} running, {len(board.failed)} failed"
-        )
-        if text != last[0]:
-            last[0] = text
-            print(f"{time.strftime('%H:%M:%S')} {text}{left}", file=sys.stderr, flush=True)
+    choose("target", args.target, (*TARGETS, "all"))
+    scale = SCALES[choose("scale", args.scale, SCALES)]
+    choose("reading", args.reading, READINGS)
+    if args.seeds is not None and not 1 <= args.seeds <= len(scale.seeds):
+        raise UserError(f"--seeds lies between 1 and {len(scale.seeds)} at scale {scale.name}, not {args.seeds}.")
+    places = {parse(spec).name: spec for spec in args.data}
+    unused = [name for name in places if name not in scale.datasets]
+    if unused:
+        raise UserError(f"--data {unused[0]}: scale {scale.name} uses {' and '.join(scale.datasets)}.")
+    command = f"spnet reproduce {args.target} --scale {scale.name}"
+    command += f" --seeds {args.seeds}" if args.seeds else ""
+    command += f" --reading {args.reading}" if args.reading != READINGS[0] else ""
+    return Plan(scale, scale.seeds[: args.seeds], places, args.reading, command)
 
-    return show
+
+def _listed(args: argparse.Namespace, runs: list[Any], networks: set[str], results: Path) -> dict[str, Any]:
+    from spnet.experiments.estimate import seconds
+    from spnet.training.runner import finished
+
+    todo = [r for r in runs if not finished(r, results, network=r.hash in networks)]
+    listed = [
+        {
+            "hash": r.hash,
+            "label": r.label,
+            "backbone": r.backbone,
+            "data": r.data.split(":")[0],
+            "seed": r.training.seed,
+            "done": r not in todo,
+        }
+        for r in runs
+    ]
+    hours = seconds(todo, IMAGES) / 3600
+    return {"target": args.target, "scale": args.scale, "runs": listed, "to_do": len(todo), "hours_left": hours}
 
 
 def describe(result: dict[str, Any]) -> str:
-    if not result["page"]:
-        lines = [f"{'done ' if run['done'] else 'to do'}  {run['hash']}  {run['label']}" for run in result["runs"]]
-        return "\n".join([*lines, f"{result['to_do']} of {len(result['runs'])} runs to do"])
-    return f"{Path(result['page']).read_text()}\nwrote {result['page']}"
+    if "files" in result:
+        tables = [Path(file).read_text() for file in result["files"] if file.endswith(".md")]
+        return "\n".join([*tables, *(f"wrote {file}" for file in result["files"])])
+    lines = [
+        f"{'done ' if r['done'] else 'to do'}  {r['hash']}  {r['label']:<24} {r['backbone']:<9} {r['data']:<8} "
+        f"seed {r['seed']}"
+        for r in result["runs"]
+    ]
+    hours = f"about {result['hours_left']:.1f} hours left on this machine, one run after another"
+    return "\n".join([*lines, f"{result['to_do']} of {len(result['runs'])} runs to do, {hours}"])

@@ -68,7 +68,8 @@ def _base(named: argparse.Namespace) -> Any:
         kept = {n for c in (TrainingConfig, *method_configs(method, wrapper)) for n in names(c)}
         settings = {name: value for name, value in settings.items() if name in kept}
     if method_class(method).build_router is Method.build_router:
-        settings.pop("budget", None)  # a recipe's budget means nothing where nothing is decided
+        for name in ("budget", "more_budgets"):  # a recipe's budgets mean nothing where nothing is decided
+            settings.pop(name, None)
     return RunConfig(method, wrapper, named.backbone or start.backbone, named.data or start.data, settings)
 
 
@@ -127,7 +128,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     finally:
         close()
     if not outcome.finished:
-        return {"run": str(out), "finished": False, "epochs_done": len(outcome.rows)}
+        gained = len(outcome.rows) - outcome.begun_at
+        if not gained:
+            print(f"spnet: {_stalled(args, outcome.rows)}", file=sys.stderr)
+        return {"run": str(out), "finished": False, "epochs_done": len(outcome.rows), "epochs_gained": gained}
     from spnet.report import write_report
 
     write_report([out], out / "report.html")
@@ -161,6 +165,12 @@ def _line(row: dict[str, Any], epochs: int) -> str:
     if stuck and row["phase"] != "static":
         text += f"  [{len(row['always_run'])} blocks run for everyone, {len(row['always_skipped'])} for no one]"
     return text
+
+
+def _stalled(args: argparse.Namespace, rows: list[dict[str, Any]]) -> str:
+    took = f" (the last one took {rows[-1]['seconds']:.0f} s)" if rows else ""
+    within = f"no epoch ended within --time-limit {args.time_limit:g}: the run is where it was"
+    return f"{within}. Give it more time than an epoch takes{took}."
 
 
 def describe(result: dict[str, Any]) -> str:

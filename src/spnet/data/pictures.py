@@ -16,9 +16,9 @@ from spnet.errors import UserError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# In the order they are tried. Naming them spares Pillow its search through forty rare formats (1.7 times faster for
-# WebP).
-FORMATS = ("WEBP", "JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF")
+# In the order they are tried: first those Pillow knows at once, for the first other name makes it import its plugins
+# for forty rare formats. Naming them at all spares it the search through those (1.7 times faster for WebP).
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "WEBP", "TIFF")
 
 
 def read_picture(path: str | Path, in_channels: int, image_size: tuple[int, int]) -> tuple[Tensor, str | None]:

@@ -1,1 +1,69 @@
-"""Experiments: each is a list of runs and how to print them. Runs are shared between experiments by their hash."""
+"""The paper's tables and figures, and our own, as lists of runs and ways to print them.
+
+A target is a module with `sections(plan)` (a table) or with `runs`, `networks` and `write` (a figure). Adding one is
+one file and its name here.
+"""
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from spnet.experiments.output import Printed, write_tables
+from spnet.experiments.plan import Plan
+from spnet.training.config import RunConfig
+from spnet.training.runner import finished, record, unique
+
+PAPER = ("table1", "table2", "table3", "supplement-a", "figure1", "figure2", "figure3", "stability")
+TARGETS = (*PAPER, "methods")
+
+
+def runs(target: str, plan: Plan) -> list[RunConfig]:
+    """Every run the target needs, each once."""
+    module = _module(target)
+    if hasattr(module, "sections"):
+        return unique([run for section in module.sections(plan) for run in section.runs])
+    return unique(module.runs(plan))
+
+
+def networks(target: str, plan: Plan) -> list[RunConfig]:
+    """Those of `runs` whose weights are needed, not just their records."""
+    module = _module(target)
+    return [] if hasattr(module, "sections") else module.networks(plan)
+
+
+def write(target: str, plan: Plan, results: Path, folder: Path, out: Path) -> list[Path]:
+    """Print the target from finished runs; returns the files.
+
+    Args:
+        results: where the records are.
+        folder: where run folders with weights are, by hash.
+    """
+    module = _module(target)
+    if not hasattr(module, "sections"):
+        return module.write(plan, results, folder, out)
+    printed = [Printed(section.title, *section.render(results)) for section in module.sections(plan)]
+    return write_tables(out / target, printed, foot(runs(target, plan), plan, results))
+
+
+def foot(wanted: list[RunConfig], plan: Plan, results: Path) -> list[str]:
+    """What every figure above was made with."""
+    records = [record(run, results) for run in wanted if finished(run, results)]
+    made = [r["made_with"] for r in records]
+
+    def each(name: str) -> str:
+        return ", ".join(sorted({str(m[name]) for m in made})) or "none"
+
+    return [
+        plan.scale.caution,
+        "Accuracy: last epoch, test set read once; ± one standard deviation over seeds; differences are paired, with "
+        "half their 95 % t interval. MMACs: million multiply-adds per image: stem, options run, routers, heads; "
+        "GFLOPs = 2 x GMACs; % of static: of the full static network's multiply-adds. Figures marked paper are the "
+        "paper's own, ResNet-110.",
+        f"{len(records)} of {len(wanted)} runs finished. Hardware: {each('hardware')}. torch {each('torch')}, spnet "
+        f"{each('spnet')}, precision {each('precision')}, threads {each('threads')}. Commits: {each('commit')}. "
+        f"Command: {plan.command}.",
+    ]
+
+
+def _module(target: str) -> Any:
+    return import_module(f"spnet.experiments.{target.replace('-', '_')}")

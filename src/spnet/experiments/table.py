@@ -1,7 +1,5 @@
 """Tables of runs over seeds: one row a label and budget, with cost, controls, stability and paired differences."""
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,11 +16,13 @@ class Row:
 
     Attributes:
         figures: where in a record the line's figures stand: `last`, or `budget:0.7`.
+        paper: what the paper prints for this line, if anything.
     """
 
     name: str
     runs: tuple[RunConfig, ...]
     figures: str = "last"
+    paper: str = ""
 
 
 @dataclass
@@ -81,11 +81,12 @@ HEAD = (
 )  # fmt: skip
 
 
-def table(rows: Sequence[Row], results: Path, baseline: str | None = None) -> list[list[str]]:
+def table(rows: list[Row], results: Path, baseline: str | None = None) -> list[list[str]]:
     """Head and one list of cells per row with at least one finished run.
 
     `vs baseline`: mean paired difference in accuracy to the row named `baseline`, with half its 95 % t interval.
-    `% of static`: of the baseline's network in full, so that the ladder's smaller networks can be compared.
+    `% of static`: of the baseline's network in full, so that the ladder's smaller networks can be compared. A last
+    column holds the paper's figures where a row has one.
     """
     lines = collect(rows, results)
     reference = lines[baseline].by_seed if baseline in lines else {}
@@ -117,6 +118,10 @@ def table(rows: Sequence[Row], results: Path, baseline: str | None = None) -> li
                 f"{sum(r['train_seconds'] for r in line.records) / len(line.records):.0f}",
             ]
         )
+    if any(row.paper for row in rows):
+        cells[0].append("paper, % at GFLOPs")
+        for row_cells, line in zip(cells[1:], lines.values(), strict=True):
+            row_cells.append(line.row.paper)
     return cells
 
 
@@ -149,17 +154,16 @@ def beaten_by_static(rows: Sequence[Row], results: Path) -> list[str]:
     return said
 
 
+def missed(rows: Sequence[Row], results: Path) -> list[str]:
+    """One sentence for every row with finished runs that no threshold brings to the row's budget."""
+    said = []
+    for row in rows:
+        found = [record(run, results) for run in row.runs if finished(run, results)]
+        lacking = sum(figures_at(r, row.figures) is None for r in found)
+        if lacking:
+            said.append(f"{row.name}: {lacking} of {len(found)} runs cannot be brought to this cost and are left out.")
+    return said
+
+
 def _number(value: float | None, form: str) -> str:
     return "" if value is None else format(value, form)
-
-
-def markdown(cells: list[list[str]]) -> str:
-    head, *body = cells
-    rule = ["---", *["---:"] * (len(head) - 1)]
-    return "\n".join("| " + " | ".join(row) + " |" for row in (head, rule, *body)) + "\n"
-
-
-def comma_separated(cells: list[list[str]]) -> str:
-    text = io.StringIO()
-    csv.writer(text).writerows(cells)
-    return text.getvalue()

@@ -7,8 +7,8 @@ from spnet.settings import fill
 from spnet.training.config import RunConfig
 
 
-def command(config: RunConfig) -> str:
-    """`spnet train --method ...` with every setting that differs from its default."""
+def command(config: RunConfig, init: str = "") -> str:
+    """`spnet train --method ...` with every setting that differs from its default; `init`: the run it starts from."""
     words = ["spnet", "train", "--method", config.method]
     words += ["--with", config.wrapper] if config.wrapper else []
     words += ["--backbone", config.backbone, "--data", config.data]
@@ -19,6 +19,7 @@ def command(config: RunConfig) -> str:
             value = getattr(chosen, name)
             if value != getattr(usual, name) or name in always:
                 words += ["--" + name.replace("_", "-"), written(value)]
+    words += ["--init", init] if init else []
     return shlex.join(words)
 
 

@@ -42,6 +42,11 @@ class Run:
         return bool(self.result)
 
     @property
+    def started_from(self) -> str:
+        """Name of the run whose weights were the start (`--init`); empty for fresh weights."""
+        return (self.facts.get("started_from") or {}).get("name", "")
+
+    @property
     def final(self) -> dict[str, Any]:
         """The test figures that count: after calibration where there was one."""
         return self.evaluation("final")

@@ -33,7 +33,7 @@ RESUMED = {"epoch", "rows", "net", "method", "optimizer", "previous_decisions"}
 
 
 def write_config(folder: Path, config: RunConfig, facts: dict[str, Any]) -> None:
-    """`facts`: one value for each of FACTS."""
+    """`facts`: one value for each of FACTS, and `started_from` (see `named`)."""
     write_json(folder / "config.json", {"format": FORMAT, "spnet": __version__, **config.to_json(), **facts})
 
 
@@ -126,6 +126,14 @@ def initialise(net: DynamicNetwork, folder: Path) -> list[str]:
         )
     net.load_state_dict(fitting, strict=False)
     return missing
+
+
+def named(init: Path | None) -> dict[str, str] | None:
+    """The run whose weights are the start, as config.json and result.json name it; None for fresh weights.
+
+    A fact about a run, no part of its hash; the folder's name only, for its place means nothing elsewhere.
+    """
+    return None if init is None else {"name": init.absolute().name, "hash": read_config(init)[0].hash}
 
 
 def fit_state(net: torch.nn.Module, state: dict[str, Tensor], source: Path) -> None:

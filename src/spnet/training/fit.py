@@ -35,12 +35,16 @@ Report = Callable[[dict[str, Any]], None]
 
 @dataclass
 class Outcome:
-    """`finished` is False when the time limit stopped the run; `result` is then None."""
+    """`finished` is False when the time limit stopped the run; `result` is then None.
+
+    `begun_at`: epochs that were done before this call.
+    """
 
     net: DynamicNetwork
     rows: list[dict[str, Any]]
     finished: bool
     result: dict[str, Any] | None = None
+    begun_at: int = 0
 
 
 @dataclass
@@ -99,6 +103,7 @@ def fit(
     method, net = build(config, dataset, place.device, init)
     if (training.budget or training.more_budgets) and not any(net.gated):
         raise UserError("a static network has no decisions to calibrate: choose a dynamic method, or drop the budget.")
+    started_from = checkpoint.read_config(out)[1].get("started_from") if resume else checkpoint.named(init)
     precision = resolve_precision(training.precision, place.device)
     augmentation: Augmentation | None = dataset.augmentation if training.augment else None
     monitor = Monitor(parts.watched, dataset.augmentation, training.seed, parts.held_out)
@@ -133,7 +138,7 @@ def fit(
     elif place.rank == 0:
         _refuse_taken(out)
         keep(0)  # before config.json, which makes the folder a run: whatever is a run can be resumed
-        checkpoint.write_config(out, config, _facts(dataset))
+        checkpoint.write_config(out, config, {**_facts(dataset), "started_from": started_from})
     longest = 0.0
     if place.rank == 0:
         start_events(out, rows)
@@ -164,7 +169,7 @@ def fit(
             out_of_time=lambda: time_limit is not None and time.monotonic() - started > time_limit,
         )
         if tally is None:
-            return Outcome(net, rows, finished=False)
+            return Outcome(net, rows, finished=False, begun_at=first)
         tally.check()
         check_weights(net)
         row = {"epoch": epoch + 1, "phase": phase.name, **tally.means(), **monitor.look(net)}
@@ -179,12 +184,13 @@ def fit(
             keep(epoch + 1)
         report(row)
         if time_limit is not None and epoch + 1 < len(schedule) and time.monotonic() - started + longest > time_limit:
-            return Outcome(net, rows, finished=False)
+            return Outcome(net, rows, finished=False, begun_at=first)
     result = finish(net, config, parts.train, parts.test, rows, precision=precision, held_out=parts.held_out)
+    result["started_from"] = started_from
     if place.rank == 0:
         checkpoint.save_network(out, net)
         checkpoint.write_json(out / "result.json", result)
-    return Outcome(net, rows, finished=True, result=result)
+    return Outcome(net, rows, finished=True, result=result, begun_at=first)
 
 
 def _epochs(phases: list[Phase]) -> list[tuple[Phase, int]]:

@@ -1,11 +1,11 @@
 """Lists of runs: each named by its config's hash, none ever trained twice, all of them safe to kill.
 
-    results/<hash>.json   the record of a finished run; small, committed, shared by every table
-    work/<hash>/          the run folder while it trains; a killed one is resumed from its last epoch
+    results/<hash>.json       the record of a finished run; small, committed, shared by every table
+    results/networks/<hash>/  its weights as well, for the few runs that a figure is drawn from
+    work/<hash>/              the run folder while it trains; a killed one is resumed from its last epoch
 
 A worker is a process of its own (`python -m spnet.training.worker`), so that a crash costs one run. `Launcher` is the
-door for a
-cluster engine: anything that can start "train this config into that folder" and tell when it ended.
+door for a cluster engine: anything that can start "train this config into that folder" and tell when it ended.
 """
 
 import json
@@ -13,14 +13,17 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from spnet.errors import UserError
-from spnet.files import read_json, write_json
+from spnet.files import read_json, write_bytes, write_json
+from spnet.training.board import Board, kind
 from spnet.training.config import RunConfig
+
+NETWORKS = "networks"
 
 
 class Job(Protocol):
@@ -37,34 +40,21 @@ class Launcher(Protocol):
     def __call__(self, config: RunConfig, folder: Path, threads: int) -> Job: ...
 
 
-@dataclass
-class Board:
-    """How far a list is, for the live table."""
-
-    planned: list[RunConfig]
-    finished: list[str] = field(default_factory=list)
-    running: dict[str, float] = field(default_factory=dict)
-    failed: dict[str, str] = field(default_factory=dict)
-    seconds: list[float] = field(default_factory=list)
-    workers: int = 1
-
-    @property
-    def left(self) -> int:
-        return len(self.planned) - len(self.finished) - len(self.failed)
-
-    @property
-    def seconds_left(self) -> float | None:
-        """From the mean time of the runs finished in this call; None before the first."""
-        return self.left * sum(self.seconds) / len(self.seconds) / self.workers if self.seconds else None
-
-
 def unique(runs: Sequence[RunConfig]) -> list[RunConfig]:
     """The same runs, each hash once, in order."""
     return list({run.hash: run for run in runs}.values())
 
 
-def finished(run: RunConfig, results: Path) -> bool:
-    return (results / f"{run.hash}.json").is_file()
+def finished(run: RunConfig, results: Path, network: bool = False) -> bool:
+    """Whether a run's record is there, and its weights where they are asked for."""
+    kept = not network or (results / NETWORKS / run.hash / "model.safetensors").is_file()
+    return kept and (results / f"{run.hash}.json").is_file()
+
+
+def keep_network(run: Path, kept: Path) -> None:
+    """Copy what loading a network takes, the weights last: they say that the copy is whole."""
+    for name in ("config.json", "model.safetensors"):
+        write_bytes(kept / name, (run / name).read_bytes())
 
 
 def record(run: RunConfig, results: Path) -> dict[str, Any]:
@@ -78,6 +68,7 @@ def run_all(
     results: Path,
     work: Path,
     workers: int = 1,
+    networks: Collection[str] = (),
     launch: Launcher | None = None,
     show: Callable[[Board], None] = lambda board: None,
     pause: float = 0.5,
@@ -85,15 +76,21 @@ def run_all(
 ) -> Board:
     """Train whatever of `runs` has no record yet; return the board, failures included.
 
+    `networks` are the hashes of the runs whose weights are kept too; such a run is finished when both are there.
+    `workers` processes train side by side; 0 trains in this one, which saves the start of many tiny runs.
     Interrupted (Ctrl-C, kill -9, power, `time_limit` seconds gone), the next call goes on where this one was.
     """
     started = time.monotonic()
-    if workers < 1:
-        raise UserError(f"--workers must be at least 1, not {workers}.")
-    launch = launch or start_process
+    if workers < 0:
+        raise UserError(f"--workers must be at least 1, or 0 for this process; not {workers}.")
+    launch = launch or (start_process if workers else train_here)
+    workers = max(1, workers)
     planned = unique(runs)
-    board = Board(planned, [run.hash for run in planned if finished(run, results)], workers=workers)
-    waiting = [run for run in planned if not finished(run, results)]
+    waiting = [run for run in planned if not finished(run, results, network=run.hash in networks)]
+    board = Board(planned, [run.hash for run in planned if run not in waiting], workers=workers)
+    for run in planned:
+        if finished(run, results) and (seconds := record(run, results).get("train_seconds")):
+            board.recorded.setdefault(kind(run), []).append(seconds)
     threads = max(1, (os.cpu_count() or 1) // workers)
     jobs: dict[str, tuple[RunConfig, Job]] = {}
     try:
@@ -109,9 +106,13 @@ def run_all(
                 del jobs[name]
                 took = time.monotonic() - board.running.pop(name)
                 if code == 0 and (work / name / "result.json").is_file():
-                    write_json(results / f"{name}.json", with_curves(work / name))
+                    if name in networks:
+                        keep_network(work / name, results / NETWORKS / name)
+                    made = with_curves(work / name)
+                    write_json(results / f"{name}.json", made)
                     board.finished.append(name)
-                    board.seconds.append(took)
+                    # A resumed run took part of its time before this call.
+                    board.measured.setdefault(kind(run), []).append(max(took, made.get("train_seconds", 0.0)))
                 else:
                     board.failed[name] = (
                         f"{run.label} seed {run.training.seed}: exit code {code}, see {work / name}.log"
@@ -152,21 +153,34 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 5)
 
 
-def start_process(config: RunConfig, folder: Path, threads: int, init: Path | None = None) -> Job:
-    """The local launcher: one Python process a run; it dies with this one, so nothing trains twice at a time.
-
-    `init`: a finished run's folder, whose weights are the start.
-    """
+def start_process(config: RunConfig, folder: Path, threads: int) -> Job:
+    """The local launcher: one Python process a run; it dies with this one, so nothing trains twice at a time."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
     command = [sys.executable, "-m", "spnet.training.worker", str(folder), str(os.getpid())]
-    command += [str(init)] if init is not None else []
     with open(f"{folder}.log", "ab") as log:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment)
     assert process.stdin is not None
     process.stdin.write(json.dumps(config.to_json()).encode())
     process.stdin.close()
     return _Process(process)
+
+
+def train_here(config: RunConfig, folder: Path, threads: int) -> Job:
+    """The launcher without a process: trains before it returns."""
+    from spnet.training.worker import train
+
+    return _Done(train(config, folder))
+
+
+@dataclass
+class _Done:
+    code: int
+
+    def poll(self) -> int:
+        return self.code
+
+    def stop(self) -> None: ...
 
 
 @dataclass

@@ -134,6 +134,6 @@ def provenance(run: Run) -> Markup:
             ("commit", str(made.get("commit") or "")),
             ("best epoch by validation", chosen),
             ("run", join(element("code", str(run.folder)), f", config {run.config.hash}")),
-            ("command (from config.json)", element("code", command(run.config))),
+            ("command (from config.json)", element("code", command(run.config, run.started_from))),
         ]
     )

@@ -1,0 +1,71 @@
+"""Put a finished run into the package: `python scripts/ship.py RUN NAME [--static RUN] [--ladder RUN|FILE ...]`.
+
+Writes src/spnet/weights/NAME: what loading needs, the record, and a card made from the record. Paths of the machine
+that trained it stay behind.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from spnet.errors import UserError
+from spnet.files import read_json, write_bytes, write_json, write_text
+from spnet.report.card import card
+from spnet.runs import load, run_folder
+from spnet.training.checkpoint import read_config
+from spnet.training.config import RunConfig
+from spnet.training.runner import with_curves
+
+WEIGHTS = Path(__file__).parent.parent / "src" / "spnet" / "weights"
+
+
+def ship(run: str, name: str, static: str = "", ladder: list[str] | None = None, weights: Path = WEIGHTS) -> Path:
+    """Write `weights`/`name`; returns that folder. `UserError` for a run that is not finished or cannot be loaded."""
+    folder, out = run_folder(run), weights / name
+    config, facts = read_config(folder)
+    data = {"data": config.data.split(":")[0]}
+    plain = RunConfig.from_json({**facts, **data})
+    if plain.hash != config.hash:
+        raise UserError(f"{run} was trained on '{config.data}', which is its own path: only named data sets can ship.")
+    record = _record(run)
+    rival = (run_folder(static).name, _record(static)) if static else None
+    text = card(name, plain, facts["classes"], record, rival, [_record(rung) for rung in ladder or []])
+    load(folder)  # refuses weights that are damaged or another network's
+    if record["made_with"]["commit"].endswith("-dirty"):
+        print(f"ship: {run} was trained on changed sources, {record['made_with']['commit']}", file=sys.stderr)
+    write_json(out / "config.json", {**facts, **data})
+    write_json(out / "result.json", {**record, "config": {**record["config"], **data}})
+    write_text(out / "card.md", text)
+    write_bytes(out / "model.safetensors", (folder / "model.safetensors").read_bytes())  # last: it makes a name of it
+    return out
+
+
+def _record(run: str) -> dict[str, Any]:
+    """The record of a run folder, of a shipped network, or a file of results/."""
+    if run.endswith(".json"):
+        return read_json(Path(run))
+    folder = run_folder(run)
+    if not (folder / "result.json").is_file():
+        raise UserError(f"{run} is not finished: it has no result.json.")
+    rows = (folder / "metrics.jsonl").is_file()
+    return with_curves(folder) if rows else read_json(folder / "result.json")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("run", metavar="RUN", help="the finished run folder")
+    parser.add_argument("name", metavar="NAME", help="what the network will be called")
+    parser.add_argument("--static", default="", metavar="RUN", help="the static network it is measured by")
+    parser.add_argument("--ladder", nargs="*", metavar="RUN", help="smaller static networks: run folders or records")
+    args = parser.parse_args()
+    try:
+        print(ship(args.run, args.name, args.static, args.ladder))
+    except UserError as error:
+        print(f"ship: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+"""How long runs will take on this machine: multiply-adds to train, over the speed of a static step measured here."""
+
+import time
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+
+from spnet.backbones import create_backbone
+from spnet.training.config import RunConfig
+
+STEP = {"static": 1.0, "spnet": 1.5}
+"""A training step over the static one's (docs/results.md); other methods, alone: 1.1; in SP-Net: 1.5."""
+EVALUATION = 1.2
+"""Calibration and the passes over the test set, on top."""
+
+
+def seconds(runs: Sequence[RunConfig], images: dict[str, int]) -> float:
+    """Seconds of all runs, one after another, on the threads this process uses.
+
+    Args:
+        images: training images of each data set, by name.
+    """
+    per_mac = _seconds_per_mac()
+    return sum(_macs(run, images) for run in runs) * per_mac * EVALUATION
+
+
+def _macs(run: RunConfig, images: dict[str, int]) -> float:
+    """Multiply-adds of the forward passes of a training, weighed by what a step costs."""
+    training = run.training
+    size = (1, 8, 8) if run.data.startswith("digits") else (3, 32, 32)
+    plain = create_backbone(run.backbone, num_classes=10, input_shape=size).static_macs
+    step = STEP["spnet"] if run.wrapper else STEP.get(run.method, 1.1)
+    copies = run.resolved().get("copies", 1)
+    passes = training.epochs * (training.subset or images[run.data.split(":")[0]])
+    return plain * step * copies * passes
+
+
+def _seconds_per_mac() -> float:
+    """Of a forward and backward pass of ResNet-20, the median of three steps."""
+    net = create_backbone("resnet20", num_classes=10)
+    x, labels = torch.randn(64, 3, 32, 32), torch.zeros(64, dtype=torch.int64)
+    x = x.to(memory_format=torch.channels_last)
+    times = []
+    for _ in range(4):
+        start = time.perf_counter()
+        features = net.stem(x)
+        for block in net.blocks:
+            features = block.run(features, len(block.macs) - 1)  # type: ignore[operator]
+        F.cross_entropy(net.head(net.pool(features)), labels).backward()
+        times.append(time.perf_counter() - start)
+    return sorted(times[1:])[1] / (64 * net.static_macs)

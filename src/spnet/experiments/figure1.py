@@ -1,0 +1,85 @@
+"""Figure 1: how the feature map of an image changes across the network, with and without the evolution loss.
+
+For each chosen test image two rows of pictures, one a network: the input, then the mean over channels of every block's
+output, on one grey scale a row. A block the image skipped is marked: its map is its input's.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from spnet.backbones.base import Block
+from spnet.dynamic import DynamicNetwork
+from spnet.executors.masked import masked
+from spnet.experiments.output import write_figure
+from spnet.experiments.plan import Plan
+from spnet.training.config import RunConfig
+
+IMAGES = 4
+"""Test images shown: the first of each of the first classes."""
+WITH = 0.1
+"""Evolution weight of the network "with": at the released 1e-4 the term is a ten-thousandth of the gradient."""
+
+
+def runs(plan: Plan) -> list[RunConfig]:
+    data, seed = plan.scale.datasets[0], plan.seeds[0]
+    return [plan.run(data, "spnet", seed=seed, evolution=weight) for weight in (0.0, WITH)]
+
+
+def networks(plan: Plan) -> list[RunConfig]:
+    """Both: maps are drawn from weights, not from records."""
+    return runs(plan)
+
+
+def write(plan: Plan, results: Path, folder: Path, out: Path) -> list[Path]:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib.figure import Figure
+
+    from spnet import data
+    from spnet.training.checkpoint import load_network
+
+    without, with_term = (load_network(folder / run.hash) for run in runs(plan))
+    dataset = data.load(runs(plan)[0].data)
+    chosen = [int((dataset.test.labels == c).nonzero()[0]) for c in range(min(IMAGES, dataset.num_classes))]
+    images = dataset.test.images[chosen]
+    blocks = len(without.blocks)
+    figure = Figure(figsize=(0.8 * (blocks + 1) + 1.2, 1.7 * len(chosen) + 0.5), layout="constrained")
+    axes = figure.subplots(2 * len(chosen), blocks + 1, squeeze=False)
+    for network, (net, name) in enumerate(((without, "without"), (with_term, f"weight {WITH:g}"))):
+        maps, decisions = feature_maps(net, images)
+        for i, image in enumerate(images):
+            row = axes[2 * i + network]
+            row[0].imshow(image.permute(1, 2, 0).squeeze().numpy(), cmap="gray")
+            row[0].set_ylabel(f"{dataset.classes[int(dataset.test.labels[chosen[i]])]}\n{name}", fontsize=7)
+            for block, cell in enumerate(row[1:]):
+                cell.imshow(maps[block][i].numpy(), cmap="gray")
+                skipped = int(decisions[i, block]) == 0
+                if i == 0 and network == 0:
+                    cell.set_title(f"block {block + 1}", fontsize=7)
+                cell.set_xlabel("skipped" if skipped else "", fontsize=6)
+    for cell in axes.flat:
+        cell.set_xticks([])
+        cell.set_yticks([])
+    figure.suptitle(
+        f"Mean feature map after every block\n{plan.scale.datasets[0]}, {plan.scale.backbone}, seed {plan.seeds[0]}, "
+        f"scale {plan.scale.name}",
+        fontsize=9,
+    )
+    return write_figure(out / "figure1", figure)
+
+
+@torch.no_grad()
+def feature_maps(net: DynamicNetwork, images: Tensor) -> tuple[list[Tensor], Tensor]:
+    """Mean over channels of each gated block's output, (B, H, W) a block, and the decisions (B, N)."""
+    maps: list[Tensor] = []
+
+    def recording(block: Block, x: Tensor, gate_BK: Tensor) -> Tensor:
+        x = masked(block, x, gate_BK)
+        maps.append(x.mean(1))
+        return x
+
+    trace = net.eval()(images, executor=recording)
+    return maps, trace.decisions

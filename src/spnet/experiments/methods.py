@@ -1,0 +1,66 @@
+"""All methods, alone and with SP-Net around them, at common budgets, beside the static ladder: one fair bench.
+
+Common recipe: same seed, same initial backbone, order, augmentation, optimiser, and the same number of passes of the
+student (CoDiNet's copies come on top: its row says so). Cost is matched after training on training images.
+"""
+
+from spnet.experiments.plan import Plan
+from spnet.experiments.section import Section
+from spnet.experiments.table import Row
+
+METHODS = (
+    ("convnet-aig", ""),
+    ("convnet-aig", "spnet"),
+    ("dynamic", ""),
+    ("spnet", ""),
+    ("skipnet", ""),
+    ("skipnet", "spnet"),
+    ("blockdrop", ""),
+    ("blockdrop", "spnet"),
+    ("codinet", ""),
+    ("codinet", "spnet"),
+    ("rdi-net", ""),
+    ("rdi-net", "spnet"),
+)
+
+
+def label(method: str, wrapper: str = "") -> str:
+    return f"{method} + {wrapper}" if wrapper else method
+
+
+def ladder(plan: Plan, data: str) -> list[Row]:
+    """Static networks of the same recipe, from small to full."""
+    return [Row(f"static {name}", plan.runs(data, "static", backbone=name)) for name in plan.scale.ladder]
+
+
+def baseline(plan: Plan) -> str:
+    return f"static {plan.scale.backbone}"
+
+
+def rows(plan: Plan, data: str) -> list[Row]:
+    """The static ladder (with and without SP-Net's heads and teacher), then every method at every budget."""
+    found = ladder(plan, data)
+    found.append(Row(f"static {plan.scale.backbone} + spnet", plan.runs(data, "static", "spnet")))
+    for budget in plan.scale.budgets:
+        for method, wrapper in METHODS:
+            found.append(Row(f"{label(method, wrapper)} at {budget}", plan.runs(data, method, wrapper), at(budget)))
+    for method, wrapper in METHODS:
+        found.append(Row(f"{label(method, wrapper)} uncalibrated", plan.runs(data, method, wrapper)))
+    return found
+
+
+def at(budget: float) -> str:
+    """Where a record holds the figures of a budget."""
+    return f"budget:{budget}"
+
+
+def sections(plan: Plan) -> list[Section]:
+    return [
+        Section(
+            f"All methods on {data}",
+            rows(plan, data),
+            baseline(plan),
+            notes=("CoDiNet trains on two augmented copies of each image: twice the passes of the other rows.",),
+        )
+        for data in plan.scale.datasets
+    ]

@@ -1,0 +1,91 @@
+"""Scales: how large the networks, data and lists of an experiment are. The experiments themselves know none of it.
+
+smoke   seconds a run; proves that the code works
+digits  a minute a run; embedded data; proves that the methods work, ranks nothing
+cpu     minutes a run on two cores; a class-balanced fifth of CIFAR
+paper   the paper's networks and epochs, for a GPU
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from spnet.recipes import cifar, digits
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What the runs of an experiment have in common.
+
+    Attributes:
+        datasets: the first stands for the paper's CIFAR-10, the second (if any) for CIFAR-100.
+        ladder: static networks from small to full; the last is `backbone`.
+        base: settings of every run.
+        dynamic: settings that runs with decisions add; the budgets are the shares of static cost they are matched to.
+        caution: a sentence every table of this scale carries.
+    """
+
+    name: str
+    datasets: tuple[str, ...]
+    backbone: str
+    ladder: tuple[str, ...]
+    base: Mapping[str, Any]
+    dynamic: Mapping[str, Any]
+    seeds: tuple[int, ...]
+    caution: str
+
+    @property
+    def budgets(self) -> tuple[float, ...]:
+        return (self.dynamic["budget"], *self.dynamic["more_budgets"])
+
+
+_SMOKE = {"epochs": 4, "batch_size": 64, "subset": 128, "clip_value": 0.5, "validation": 0.0}
+_COMMON = {"static_share": 0.33, "target": 0.6, "budget": 0.79, "more_budgets": (0.5,)}
+
+SCALES = {
+    scale.name: scale
+    for scale in (
+        Scale(
+            "smoke",
+            ("digits",),
+            "resnet8",
+            ("resnet8",),
+            _SMOKE,
+            {**_COMMON, "static_share": 0.25},
+            (0,),
+            "Scale smoke: seconds a run. It proves that the code runs; the figures mean nothing.",
+        ),
+        Scale(
+            "digits",
+            ("digits",),
+            "resnet20",
+            ("resnet8", "resnet14", "resnet20"),
+            {name: value for name, value in digits.SETTINGS.items() if name not in digits.DYNAMIC},
+            {**digits.DYNAMIC, "more_budgets": (0.5,)},
+            (0, 1, 2, 3, 4),
+            "Scale digits: 450 test images carry a standard error near 0.6 points. It proves that things work and "
+            "ranks nothing.",
+        ),
+        Scale(
+            "cpu",
+            ("cifar10", "cifar100"),
+            "resnet20",
+            ("resnet8", "resnet14", "resnet20"),
+            cifar.CPU,
+            cifar.DYNAMIC_CPU,
+            (0, 1, 2),
+            "Scale cpu: ResNet-20, 10,000 training images, 12 epochs. Far from the paper's training; compare rows, not "
+            "figures.",
+        ),
+        Scale(
+            "paper",
+            ("cifar10", "cifar100"),
+            "resnet110",
+            ("resnet20", "resnet32", "resnet56", "resnet110"),
+            {name: value for name, value in cifar.PAPER.items() if name not in cifar.DYNAMIC_CPU},
+            _COMMON,
+            (0, 1, 2, 3, 4),
+            "Scale paper: ResNet-110, 349 epochs in all, the static start among them.",
+        ),
+    )
+}

@@ -1,0 +1,56 @@
+"""Table 3: what SP-Net adds to other dynamic networks. Accuracy without and with it, the paired gain in brackets."""
+
+from pathlib import Path
+
+from spnet.experiments.methods import at, baseline, ladder
+from spnet.experiments.paper import TABLE3
+from spnet.experiments.plan import Plan
+from spnet.experiments.section import Cells, Section
+from spnet.experiments.statistics import paired_difference, summary
+from spnet.experiments.table import Row, collect_line
+
+METHODS = ("convnet-aig", "codinet", "rdi-net")
+HEAD = ("method", "budget", "n", "without %", "with SP-Net %", "gain", "% of static without", "with", "paper")
+
+
+def sections(plan: Plan) -> list[Section]:
+    found = []
+    for data in plan.scale.datasets:
+        rows = []
+        for budget in plan.scale.budgets:
+            for method in METHODS:
+                paper = TABLE3.get((data, method), "")
+                rows.append(Row(f"{method} at {budget}", plan.runs(data, method), at(budget), paper))
+                rows.append(Row(f"{method} + spnet at {budget}", plan.runs(data, method, "spnet"), at(budget), paper))
+        found.append(Section(f"Table 3 on {data}: gains of SP-Net", rows, cells=_gains))
+        found.append(
+            Section(
+                f"Table 3 on {data}: the same rows with their controls", [*ladder(plan, data), *rows], baseline(plan)
+            )
+        )
+    return found
+
+
+def _gains(rows: list[Row], results: Path, baseline: str | None) -> Cells:
+    """One line a method and budget; rows come in pairs, without and with SP-Net."""
+    cells = [[*HEAD]]
+    for without_row, with_row in zip(rows[::2], rows[1::2], strict=True):
+        without, with_spnet = collect_line(without_row, results), collect_line(with_row, results)
+        if not without.figures or not with_spnet.figures:
+            continue
+        gain = paired_difference(with_spnet.by_seed, without.by_seed)
+        method, _, budget = without_row.name.partition(" at ")
+        cells.append(
+            [
+                method,
+                budget,
+                str(gain.n if gain else 0),
+                str(summary(list(without.by_seed.values()))),
+                str(summary(list(with_spnet.by_seed.values()))),
+                f"({gain})" if gain else "",
+                f"{100 * (without.mean('cost_ratio') or 0):.1f}",
+                f"{100 * (with_spnet.mean('cost_ratio') or 0):.1f}",
+                without_row.paper,
+            ]
+        )
+    return cells
