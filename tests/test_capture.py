@@ -5,6 +5,7 @@ CUDA graphs need a GPU; here their rules are played on the processor (replay.py)
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -108,9 +109,10 @@ def test_the_recorder_notices_what_a_graph_would_get_wrong():
     for _ in range(3):
         replay()
     assert total.item() == 3  # 1 + 1 + 1, not 1 + 2 + 3
-    for looking in (total.item, lambda: torch.tensor([1.0]), lambda: total.nonzero()):
+    looks: list[Callable[[], Any]] = [total.item, lambda: torch.tensor([1.0]), lambda: total.nonzero()]
+    for look in looks:
         with pytest.raises(AssertionError, match="waits for the device"):
-            recorded(looking, ())
+            recorded(look, ())
 
 
 def test_capture_is_refused_where_it_cannot_be(train: Train, tmp_path: Path):

@@ -65,6 +65,32 @@ def test_finished_runs_are_not_run_again_and_failures_are_kept(tmp_path: Path) -
     assert launched == [runs[1].hash]
 
 
+def test_a_time_limit_stops_what_runs_and_starts_nothing_more(tmp_path: Path) -> None:
+    stopped: list[str] = []
+
+    class Endless(FakeJob):
+        def __init__(self, config: RunConfig) -> None:
+            self.config = config
+
+        def poll(self) -> None: ...
+
+        def stop(self) -> None:
+            stopped.append(self.config.hash)
+
+    runs = [tiny(seed) for seed in (0, 1, 2)]
+    board = run_all(
+        runs,
+        results=tmp_path / "results",
+        work=tmp_path / "work",
+        workers=2,
+        launch=lambda config, folder, threads: Endless(config),  # type: ignore[arg-type,return-value]
+        pause=0,
+        time_limit=0,
+    )
+    assert stopped == [run.hash for run in runs[:2]]
+    assert not board.finished and not board.failed
+
+
 SCRIPT = """
 import json, sys
 from pathlib import Path

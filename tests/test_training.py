@@ -3,6 +3,8 @@
 import json
 import math
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
@@ -19,6 +21,7 @@ from spnet.data import Dataset
 from spnet.methods import Losses, Method, Optimizer
 from spnet.methods import spnet as spnet_module
 from spnet.methods.base import backbone_only, everything, router_only
+from spnet.training import checkpoint
 from spnet.training import fit as fit_module
 from spnet.training.config import RunConfig, TrainingConfig
 from spnet.training.epoch import check_weights, train_epoch
@@ -403,6 +406,29 @@ def test_events_are_read_by_tensorboard(train: Train):
         found = events.Scalars(name)
         assert [event.step for event in found] == [1, 2]
         assert [event.value for event in found] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_bare_machine_trains_too(train: Train, monkeypatch: pytest.MonkeyPatch):
+    """Without tensorboard and safetensors: no events, the same weights in a file that torch reads."""
+    monkeypatch.setattr(checkpoint.importlib.util, "find_spec", lambda name: None)
+    with pytest.warns(UserWarning, match=r"(tensorboard|safetensors) is not installed"):
+        folder, outcome = train("static", epochs=1)
+    assert not (folder / "events").exists() and not (folder / "model.safetensors").exists()
+    kept = torch.load(folder / "model.pt", weights_only=True)
+    assert kept.keys() == outcome.net.state_dict().keys()
+    assert all(torch.equal(kept[name], value) for name, value in outcome.net.state_dict().items())
+    with pytest.raises(UserError, match="does not exist"):
+        spnet.load(folder)
+
+
+def test_one_device_needs_no_fabric():
+    """In a process of its own: whatever this one has imported before says nothing."""
+    script = (
+        "import sys, torch; from spnet.training.fit import fit; from spnet.training.devices import take_place; "
+        "assert take_place().device.type == ('cuda' if torch.cuda.is_available() else 'cpu'); "
+        "assert not [name for name in sys.modules if name.startswith('lightning')]"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
 def test_configs_survive_the_disk():

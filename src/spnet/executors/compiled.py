@@ -4,11 +4,11 @@ Functions are compiled, not modules: blocks of the same shapes share a compilati
 them than ResNet-20.
 """
 
-from functools import cache
+from functools import cache, partial
 
 import torch
 
-from spnet.executors.masked import Dense
+from spnet.executors.masked import Dense, masked, whole
 
 VARIANTS = 64
 """Compilations allowed: five shapes of block, each with and without gradient, gates, autocast and frozen statistics.
@@ -16,7 +16,12 @@ Torch's own limit of 8 would leave the rest uncompiled."""
 
 
 @cache
-def compiled(backend: str = "inductor") -> Dense:
+def compiled(backend: str) -> Dense:
     """Compiles each shape of block when it is first met, which takes seconds; set as `net.dense`."""
-    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, VARIANTS)
-    return Dense(*(torch.compile(work, fullgraph=True, dynamic=False, backend=backend) for work in Dense()))
+    from torch._dynamo import config as tracing  # slow to import, and only needed here
+    from torch._functorch import config as gradients
+
+    tracing.recompile_limit = max(tracing.recompile_limit, VARIANTS)
+    gradients.donated_buffer = False  # the last step of an epoch goes backward once for each loss term
+    compile = partial(torch.compile, fullgraph=True, dynamic=False, backend=backend)
+    return Dense(compile(masked), compile(whole))

@@ -3,6 +3,7 @@
 smoke   seconds a run; proves that the code works
 digits  a minute a run; embedded data; proves that the methods work, ranks nothing
 cpu     minutes a run on two cores; a class-balanced fifth of CIFAR
+gpu     minutes a run on a GPU; the paper's network and all of CIFAR, a sixth of the epochs
 paper   the paper's networks and epochs, for a GPU
 """
 
@@ -76,6 +77,16 @@ SCALES = {
             (0, 1, 2),
             "Scale cpu: ResNet-20, 10,000 training images, 12 epochs. Far from the paper's training; compare rows, not "
             "figures.",
+        ),
+        Scale(
+            "gpu",
+            ("cifar10", "cifar100"),
+            "resnet110",
+            ("resnet20", "resnet32", "resnet56", "resnet110"),
+            cifar.GPU,
+            _COMMON,
+            (0, 1, 2),
+            "Scale gpu: ResNet-110, all training images, 60 epochs in all, the static start among them.",
         ),
         Scale(
             "paper",

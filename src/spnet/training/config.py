@@ -47,7 +47,7 @@ class TrainingConfig:
     reestimate_bn: bool = setting(False, "after calibration, re-estimate batch-norm statistics under test-time paths")
     precision: str = setting("auto", "fp32, bf16 (autocast) or auto: bf16 where the processor has it and it is faster")
     channels_last: bool = setting(True, "channels_last memory format")
-    compile: bool = setting(False, "torch.compile each shape of block; pays on a GPU")
+    compile: str = setting("", "compile the blocks with torch.compile: inductor (pays on a GPU), aot_eager; empty: no")
     capture: bool = setting(False, "replay the training step as one CUDA graph; one CUDA device, sgd")
 
     def __post_init__(self) -> None:
@@ -67,6 +67,7 @@ class TrainingConfig:
         choose("optimizer", self.optimizer, ("sgd", "adam"))
         choose("schedule", self.schedule, ("multistep", "cosine", "onecycle", "constant"))
         choose("precision", self.precision, ("auto", "fp32", "bf16"))
+        choose("compile", self.compile, ("", "inductor", "aot_eager"))
 
     def main_optimizer(self) -> Optimizer:
         """The optimiser of every phase that does not bring its own."""

@@ -36,7 +36,7 @@ def build(
     if training.channels_last:
         net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if training.compile:
-        net.dense = compiled()
+        net.dense = compiled(training.compile)
     method.attach(net)
     method.state.to(device)
     return method, net
