@@ -20,9 +20,9 @@ from spnet.build import build_network, create_method
 from spnet.measure.machine import conv_gflops
 from spnet.methods.base import Batch, Optimizer, Step
 from spnet.training.devices import autocast, resolve_precision, reuse_freed_memory
-from spnet.training.epoch import freeze
 from spnet.training.finish import made_with
 from spnet.training.schedule import build_optimizer
+from spnet.training.step import freeze
 
 METHODS = (("static", ""), ("convnet-aig", ""), ("spnet", ""))
 

@@ -28,7 +28,7 @@ from spnet.methods.blockdrop import (
 )
 from spnet.paths.sampling import Bounded, Forced
 from spnet.routers import PolicyNetwork
-from spnet.training.epoch import freeze
+from spnet.training.step import freeze
 
 SMALL: dict[str, Any] = {"in_channels": 1, "image_size": 8, "seed": 0}
 

@@ -21,7 +21,7 @@ from spnet.methods.spnet import SPNetConfig
 from spnet.paths.sampling import Argmax, Draw, GumbelSoft, GumbelStraightThrough
 from spnet.routers import TwoLinears
 from spnet.training.config import TrainingConfig
-from spnet.training.epoch import freeze
+from spnet.training.step import freeze
 
 
 @dataclass(frozen=True, eq=False)

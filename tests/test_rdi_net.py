@@ -19,7 +19,7 @@ from spnet.paths.sampling import Argmax, GumbelSoft, GumbelStraightThrough, Unif
 from spnet.routers import Relational
 from spnet.routers.relational import aggregate
 from spnet.training.config import TrainingConfig
-from spnet.training.epoch import freeze
+from spnet.training.step import freeze
 
 
 def built(wrapper: str = "", **settings) -> tuple[Method, DynamicNetwork]:

@@ -24,7 +24,7 @@ from spnet.paths.sampling import StraightThrough
 from spnet.paths.stats import execution_rate_per_block
 from spnet.routers import FeedForward, Recurrent
 from spnet.routers.feed_forward import block_input_shapes
-from spnet.training.epoch import freeze
+from spnet.training.step import freeze
 
 GATES = ("rnn", "ff1", "ff2")
 SMALL: dict[str, Any] = {"in_channels": 1, "image_size": 8, "seed": 0}

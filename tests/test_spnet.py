@@ -27,7 +27,7 @@ from spnet.dynamic import Noise
 from spnet.methods import Batch, Losses, Phase, Step
 from spnet.methods import spnet as module
 from spnet.methods.spnet import SPNet, SPNetConfig
-from spnet.training.epoch import freeze
+from spnet.training.step import freeze
 
 
 def built(

@@ -7,8 +7,9 @@ from torch import Tensor, nn
 from spnet.data import Augmentation, Dataset, Split
 from spnet.dynamic import DynamicNetwork
 from spnet.methods.base import Batch, Method, Optimizer, Phase
-from spnet.training.epoch import freeze, train_epoch
+from spnet.training.epoch import train_epoch
 from spnet.training.schedule import build_optimizer
+from spnet.training.step import freeze
 from spnet.training.streams import Streams
 
 SHAPE = (1, 8, 8)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from spnet.backbones.base import Backbone, Block
 from spnet.book import Book, Rows, select
 from spnet.errors import UserError
-from spnet.executors.masked import masked
+from spnet.executors.masked import Dense, masked
 from spnet.heads import StageHeads
 from spnet.paths.sampling import Argmax, Forced, Sampler
 from spnet.routers.base import Router
@@ -59,6 +59,8 @@ class DynamicNetwork(nn.Module):
         self.blocks: list[Block] = list(backbone.blocks)  # type: ignore[assignment]
         self.options = backbone.options
         self.gated = router.gated if router is not None else (False,) * len(self.blocks)
+        self.dense = Dense()
+        """What computes the blocks in training mode; `spnet.executors.compiled` where a run asks for it."""
         self.static_macs = backbone.static_macs
         """Multiply-adds per sample of the plain backbone: no router, no stage head."""
         channels = backbone.input_shape[0]
@@ -111,7 +113,7 @@ class DynamicNetwork(nn.Module):
         *,
         sampler: Sampler | None = None,
         noise: Noise | None = None,
-        executor: Executor = masked,
+        executor: Executor | None = None,
         heads: bool = True,
         exit_confidence: float | None = None,
     ) -> Trace:
@@ -121,13 +123,15 @@ class DynamicNetwork(nn.Module):
             images: (B, C, H, W), uint8 or normalised float.
             sampler: how logits become decisions; None is the test rule: arg-max, no noise, with the calibrated shift.
             noise: random streams for sampling and dropout.
-            executor: how decisions become work.
+            executor: how decisions become work; None computes every option of every block, as training needs.
             heads: run the earlier stages' classifiers; their cost is counted only if they run.
             exit_confidence: a sample leaves at the first stage whose class probability reaches this (needs stage
                 heads).
         """
         rule = sampler or Argmax()
         noise = noise or Noise()
+        dense = self.dense if self.training else Dense()
+        executor = executor or dense.mix
         heads = self.stage_heads is not None and (heads or exit_confidence is not None)
         routed = self.router is not None and rule.needs_logits
         x = self.prepare(images)
@@ -150,7 +154,7 @@ class DynamicNetwork(nn.Module):
                 x = executor(block, x, draw.gate_BK)
                 book.add_draw(draw)
             else:
-                x = block.run(x, self.options[i] - 1)
+                x = dense.whole(block, x)
                 book.add("decisions", torch.full((x.shape[0],), self.options[i] - 1, device=x.device))
             pooled = self.backbone.pool(x)
             book.add("block_features", pooled)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from spnet.data import cifar_archive, parquet
+from spnet.data import cifar_archive, packed, parquet
 from spnet.data.cifar_classes import CIFAR10, CIFAR100
 from spnet.data.dataset import Augmentation, Dataset, Split
 from spnet.data.download import download
@@ -19,8 +19,8 @@ MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 def load(spec: Spec) -> Dataset:
     """The official split, from `spec.path` or where `find` finds it, else after one attempt to download it.
 
-    The path is a folder of Parquet files (Hugging Face layout), or the official archive (binary or Python version),
-    or the folder it unpacks to, or a folder that contains either.
+    The path is a folder of Parquet files (Hugging Face layout), or of parts that `spnet.data.packed` wrote, or the
+    official archive (binary or Python version), or the folder it unpacks to, or a folder that contains either.
     """
     path = spec.path or find(spec.name, tuple(CLASSES)) or download(spec.name)
     train, test = _read(spec, path)
@@ -30,6 +30,8 @@ def load(spec: Spec) -> Dataset:
 def _read(spec: Spec, path: Path) -> tuple[Split, Split]:
     if path.is_file() and path.suffix == ".parquet":
         raise UserError(f"'{path}' is one file; give {spec.name}: the folder that holds the train and the test files")
+    if packed.parts(path, spec.name):
+        return packed.read(path, spec.name)
     if not (path.is_dir() and any(path.glob("*.parquet"))):
         return cifar_archive.read(spec.name, path)
     train, test, names = parquet.read_folder(path, spec)

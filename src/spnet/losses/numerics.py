@@ -5,6 +5,7 @@ A mean over nothing is 0: it has nothing to say and no gradient.
 """
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,12 @@ def widened(x: Tensor) -> Tensor:
 
 def identity(x: Tensor) -> Tensor:
     return x
+
+
+@lru_cache(maxsize=64)
+def constants(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """float32 (N,), copied to the device once, not in every step. Not to be changed in place."""
+    return torch.tensor(values, dtype=torch.float32, device=device)
 
 
 def mean(x: Tensor) -> Tensor:

@@ -120,6 +120,8 @@ class Phase:
         copies: augmented copies per image.
         warmup: True for a phase that only prepares; a wrapper such as SP-Net leaves it alone.
         on_start: called once with the network when the phase begins (not on resume).
+        capturable: False for an objective that changes anything but tensors from step to step, such as a counter on the
+            host: its steps cannot be replayed (setting `capture`).
     """
 
     name: str
@@ -131,6 +133,7 @@ class Phase:
     copies: int = 1
     warmup: bool = False
     on_start: Callable[[DynamicNetwork], None] | None = None
+    capturable: bool = True
 
 
 @dataclass(frozen=True)

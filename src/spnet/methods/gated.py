@@ -6,13 +6,13 @@ Configured two ways: `dynamic` is the network SP-Net is built on (supplement Fig
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from spnet.backbones.base import Backbone
 from spnet.dynamic import DynamicNetwork
 from spnet.errors import UserError, choose
 from spnet.losses import cost_deviation, cost_deviation_of_mean, executed_blocks, execution_rates, target_rate
+from spnet.losses.numerics import constants
 from spnet.methods import warmups
 from spnet.methods.base import Batch, Losses, Method, MethodConfig, Phase, Step, classification_loss
 from spnet.paths.sampling import GumbelStraightThrough
@@ -100,7 +100,7 @@ def add_rate_terms(losses: Losses, net: DynamicNetwork, config: RateConfig, step
     blocks = len(net.blocks)
     targets: Tensor | float = config.target
     if config.targets:
-        targets = torch.tensor([config.targets[i] for i in gated], device=gates[0].device)
+        targets = constants(tuple(config.targets[i] for i in gated), gates[0].device)
     rates = step.reduce(execution_rates(gates, costs))
     value = target_rate(rates, targets, one_sided=config.rate_one_sided, reduction=config.rate_reduction)
     if config.rate_reduction == "mean":

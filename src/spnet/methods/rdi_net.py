@@ -110,7 +110,15 @@ class RDINet(Method):
         c = self.config
         sampler = GumbelStraightThrough(c.tau) if c.hard else GumbelSoft(c.tau)
         trainable = router_only if c.freeze_backbone else everything
-        routers = Phase("routers", epochs, self.objective, sampler, trainable, copies=2 if c.contrasts else 1)
+        routers = Phase(
+            "routers",
+            epochs,
+            self.objective,
+            sampler,
+            trainable,
+            copies=2 if c.contrasts else 1,
+            capturable=not c.contrasts,  # the queue counts on the host
+        )
         finetune = Phase("finetune", epochs, classification_loss, Argmax(), backbone_only)
         before = [(c.static_share, warmups.static(epochs)), (c.uniform_share, warmups.uniform(epochs))]
         return warmups.by_share(epochs, routers, before=before, after=[(c.finetune_share, finetune)])

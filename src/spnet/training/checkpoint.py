@@ -7,14 +7,14 @@ metrics.jsonl       one object an epoch
 result.json         the test set, read once after the last epoch
 """
 
+import importlib.util
 import io
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import Tensor
 
 from spnet.build import build_network, create_method
@@ -56,7 +56,15 @@ def read_config(folder: Path) -> tuple[RunConfig, dict[str, Any]]:
 
 
 def save_network(folder: Path, net: DynamicNetwork) -> None:
+    """Write model.safetensors; on a bare machine without safetensors model.pt, which holds the same names and
+    tensors (`torch.load(path, weights_only=True)`) and is turned into the other elsewhere."""
     state = {name: value.detach().contiguous().clone() for name, value in net.state_dict().items()}
+    if importlib.util.find_spec("safetensors") is None:
+        warnings.warn("safetensors is not installed: weights are written to model.pt instead.", stacklevel=2)
+        write_bytes(folder / "model.pt", _torch_bytes(state))
+        return
+    from safetensors.torch import save
+
     write_bytes(folder / "model.safetensors", save(state))
 
 
@@ -78,12 +86,23 @@ def load_network(folder: Path) -> DynamicNetwork:
 def load_weights(net: DynamicNetwork, path: Path) -> None:
     """Fill a network from a safetensors file; `UserError` if missing, truncated, or of another network."""
     try:
-        state = load_file(path)
+        state = _load_file(path)
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist: the run has not finished an epoch.") from error
-    except (SafetensorError, OSError) as error:
+    except OSError as error:
         raise UserError(f"{path} is damaged ({error}): restore it or resume the run.") from error
     fit_state(net, state, path)
+
+
+def _load_file(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file; OSError if it is missing or damaged."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
 
 
 def initialise(net: DynamicNetwork, folder: Path) -> list[str]:
@@ -93,8 +112,8 @@ def initialise(net: DynamicNetwork, folder: Path) -> list[str]:
     """
     read_config(folder)
     try:
-        state = load_file(folder / "model.safetensors")
-    except (FileNotFoundError, SafetensorError, OSError) as error:
+        state = _load_file(folder / "model.safetensors")
+    except OSError as error:
         raise UserError(f"--init {folder}: its model.safetensors cannot be read ({error}).") from error
     own = net.state_dict()
     fitting = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
@@ -127,9 +146,13 @@ def fit_state(net: torch.nn.Module, state: dict[str, Tensor], source: Path) -> N
 
 def save_resume(folder: Path, record: dict[str, Any]) -> None:
     """`record`: one value for each of RESUMED, tensors and plain values only."""
+    write_bytes(folder / "state" / "resume.pt", _torch_bytes({"format": FORMAT, **record}))
+
+
+def _torch_bytes(record: Any) -> bytes:
     buffer = io.BytesIO()
-    torch.save({"format": FORMAT, **record}, buffer)
-    write_bytes(folder / "state" / "resume.pt", buffer.getvalue())
+    torch.save(record, buffer)
+    return buffer.getvalue()
 
 
 def load_resume(folder: Path) -> dict[str, Any]:

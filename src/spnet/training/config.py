@@ -13,6 +13,8 @@ from spnet.settings import fill, refuse_unknown, setting
 
 NAMING = 1
 """Raised when old hashes must not be found again, because what a default does has changed."""
+NAMELESS = ("compile", "capture")
+"""Settings that say how a step is computed, not what it computes: no part of a run's name."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class TrainingConfig:
     reestimate_bn: bool = setting(False, "after calibration, re-estimate batch-norm statistics under test-time paths")
     precision: str = setting("auto", "fp32, bf16 (autocast) or auto: bf16 where the processor has it and it is faster")
     channels_last: bool = setting(True, "channels_last memory format")
+    compile: bool = setting(False, "torch.compile each shape of block; pays on a GPU")
+    capture: bool = setting(False, "replay the training step as one CUDA graph; one CUDA device, sgd")
 
     def __post_init__(self) -> None:
         if self.epochs < 1:
@@ -156,5 +160,6 @@ class RunConfig:
         """
         name = self.data.split(":")[0]
         data = name if name in ("digits", "cifar10", "cifar100") else self.data
-        record = [NAMING, self.method, self.wrapper, self.backbone, data, self.changed()]
+        changed = {name: value for name, value in self.changed().items() if name not in NAMELESS}
+        record = [NAMING, self.method, self.wrapper, self.backbone, data, changed]
         return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:12]

@@ -1,30 +1,46 @@
-"""Where a run computes and in which precision, through Lightning Fabric."""
+"""Where a run computes and in which precision."""
 
 import contextlib
 import ctypes
 import os
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
-
-if TYPE_CHECKING:
-    from lightning_fabric import Fabric
-
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 """glibc's numbers (malloc.h) for: free top memory kept; extra memory asked for at a time; size served by mmap."""
 
 
-def create_fabric(devices: int = 1) -> "Fabric":
-    """Fabric on the accelerator at hand; several devices use DDP-style processes."""
+@dataclass(frozen=True)
+class Place:
+    """Where one process of a run computes: its device, its rank among `world_size` processes."""
+
+    device: torch.device
+    rank: int = 0
+    world_size: int = 1
+
+
+def take_place(devices: int = 1) -> Place:
+    """The CUDA device at hand, else the processor; several devices are one process each, started by Lightning Fabric.
+
+    One device needs no Fabric, whose import takes seconds.
+    """
+    # cuDNN may pick algorithms that add up in another order each time; a resumed run must end in the same bits.
+    torch.backends.cudnn.deterministic = True
+    if devices == 1:
+        has_cuda = torch.cuda.is_available()
+        return Place(torch.device("cuda", torch.cuda.current_device()) if has_cuda else torch.device("cpu"))
     try:
         from lightning_fabric import Fabric
     except ImportError:  # the full `lightning` package carries the same class
         from lightning.fabric import Fabric  # type: ignore[no-redef]
-    return Fabric(accelerator="auto", devices=devices, strategy="ddp" if devices > 1 else "auto")
+    fabric = Fabric(accelerator="auto", devices=devices, strategy="ddp")
+    fabric.launch()
+    return Place(fabric.device, fabric.global_rank, fabric.world_size)
 
 
 def reuse_freed_memory() -> None:

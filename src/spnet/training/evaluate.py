@@ -39,6 +39,8 @@ def collect(
         forced = () if decisions is None else (decisions[done : done + len(images)],)
         start = time.perf_counter()
         trace = forward(images, *forced)
+        if images.is_cuda:
+            torch.cuda.synchronize(images.device)  # a launch is not yet a result
         seconds += time.perf_counter() - start
         done += len(images)
         confidence, predicted = trace.logits.float().softmax(1).max(1)

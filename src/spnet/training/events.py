@@ -1,11 +1,13 @@
 """TensorBoard events beside the JSON lines: every number of an epoch's row as a scalar.
 
 Written here record by record: torch's `SummaryWriter` writes in a thread, where a full disk ends in a traceback, and
-opens another file at each resume.
+opens another file at each resume. Where TensorBoard is not installed there are no events; the JSON lines say the same.
 """
 
+import importlib.util
 import io
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,9 @@ FILE = Path("events") / "events.out.tfevents.spnet"
 
 def start_events(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Begin the file with the epochs that are done: what a killed process wrote beyond them is gone."""
+    if not _installed():
+        warnings.warn("tensorboard is not installed: no events are written beside metrics.jsonl.", stacklevel=2)
+        return
     from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[attr-defined]
 
     header = Event(wall_time=rows[0]["time"] if rows else time.time(), file_version="brain.Event:2")
@@ -25,6 +30,8 @@ def start_events(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def append_event(folder: Path, row: Mapping[str, Any]) -> None:
+    if not _installed():
+        return
     try:
         with open(folder / FILE, "ab") as file:
             file.write(_encoded(row))
@@ -42,6 +49,10 @@ def scalars(row: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, flo
             yield from scalars(dict(enumerate(value)), f"{prefix}{name}/")  # type: ignore[arg-type]
         elif isinstance(value, (int, float)) and not isinstance(value, bool) and name not in ("epoch", "time"):
             yield f"{prefix}{name}", float(value)
+
+
+def _installed() -> bool:
+    return importlib.util.find_spec("tensorboard") is not None
 
 
 def _encoded(row: Mapping[str, Any]) -> bytes:

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 
-from spnet.build import build_network, create_method
 from spnet.data import Augmentation, Dataset, Split, balanced_subset, validation_part
 from spnet.dynamic import DynamicNetwork
 from spnet.errors import UserError
@@ -20,13 +19,15 @@ from spnet.files import remove_leftovers
 from spnet.methods.base import Phase
 from spnet.training import checkpoint
 from spnet.training.calibrate import spread
+from spnet.training.capture import cuda_graph
 from spnet.training.config import RunConfig
-from spnet.training.devices import create_fabric, resolve_precision, reuse_freed_memory
+from spnet.training.devices import resolve_precision, reuse_freed_memory, take_place
 from spnet.training.epoch import check_weights, train_epoch
 from spnet.training.events import append_event, start_events
 from spnet.training.finish import finish
 from spnet.training.monitor import PROBE, Monitor
 from spnet.training.schedule import build_optimizer
+from spnet.training.start import build, refuse_capture
 from spnet.training.streams import Streams
 
 Report = Callable[[dict[str, Any]], None]
@@ -97,33 +98,19 @@ def fit(
     started = time.monotonic()
     reuse_freed_memory()
     training = config.training
-    fabric = create_fabric(devices)
-    fabric.launch()
-    parts = Parts.of(dataset, config).to(fabric.device)
-    method = create_method(config.method, config.wrapper, config.method_settings)
-    net = build_network(
-        method,
-        config.backbone,
-        num_classes=dataset.num_classes,
-        input_shape=(dataset.in_channels, *dataset.image_size),
-        mean=dataset.mean,
-        std=dataset.std,
-        seed=training.seed,
-    )
+    place = take_place(devices)
+    parts = Parts.of(dataset, config).to(place.device)
+    method, net = build(config, dataset, place.device, init)
     if (training.budget or training.more_budgets) and not any(net.gated):
         raise UserError("a static network has no decisions to calibrate: choose a dynamic method, or drop the budget.")
-    if init is not None:
-        checkpoint.initialise(net, init)
     started_from = checkpoint.read_config(out)[1].get("started_from") if resume else checkpoint.named(init)
-    net = net.to(fabric.device)
-    if training.channels_last:
-        net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    method.attach(net)
-    method.state.to(fabric.device)
-    precision = resolve_precision(training.precision, fabric.device)
+    precision = resolve_precision(training.precision, place.device)
     augmentation: Augmentation | None = dataset.augmentation if training.augment else None
     monitor = Monitor(parts.watched, dataset.augmentation, training.seed, parts.held_out)
-    schedule = _epochs(method.phases(training.epochs))
+    phases = method.phases(training.epochs)
+    if training.capture:
+        refuse_capture(training, phases, place)
+    schedule = _epochs(phases)
     rows: list[dict[str, Any]] = []
     first = 0
     optimizer: torch.optim.Optimizer | None = None
@@ -146,13 +133,14 @@ def fit(
         first, rows = state["epoch"], state["rows"]
         checkpoint.fit_state(net, state["net"], out / "state" / "resume.pt")
         checkpoint.fit_state(method.state, state["method"], out / "state" / "resume.pt")
-        monitor.previous = state["previous_decisions"]
-    elif fabric.is_global_zero:
+        if state["previous_decisions"] is not None:
+            monitor.previous = state["previous_decisions"].to(place.device)
+    elif place.rank == 0:
         _refuse_taken(out)
         keep(0)  # before config.json, which makes the folder a run: whatever is a run can be resumed
         checkpoint.write_config(out, config, {**_facts(dataset), "started_from": started_from})
     longest = 0.0
-    if fabric.is_global_zero:
+    if place.rank == 0:
         start_events(out, rows)
     for epoch in range(first, len(schedule)):
         phase, epoch_in_phase = schedule[epoch]
@@ -173,10 +161,11 @@ def fit(
             parts.train,
             batch_size=training.batch_size,
             augmentation=augmentation,
-            streams=Streams(training.seed, epoch, fabric.device, fabric.global_rank),
+            streams=Streams(training.seed, epoch, place.device, place.rank),
             epoch_in_phase=epoch_in_phase,
             precision=precision,
-            world_size=fabric.world_size,
+            world_size=place.world_size,
+            record=cuda_graph if training.capture else None,
             out_of_time=lambda: time_limit is not None and time.monotonic() - started > time_limit,
         )
         if tally is None:
@@ -184,11 +173,11 @@ def fit(
         tally.check()
         check_weights(net)
         row = {"epoch": epoch + 1, "phase": phase.name, **tally.means(), **monitor.look(net)}
-        row |= {"lr": optimizer.param_groups[0]["lr"], "time": time.time()}
+        row |= {"lr": tally.rate, "time": time.time()}
         longest = max(longest, time.monotonic() - beginning)
         row |= {"seconds": time.monotonic() - beginning, "train_images": tally.images, "precision": precision}
         rows.append(row)
-        if fabric.is_global_zero:
+        if place.rank == 0:
             append_event(out, row)
             checkpoint.write_metrics(out, rows)
             checkpoint.save_network(out, net)
@@ -198,7 +187,7 @@ def fit(
             return Outcome(net, rows, finished=False, begun_at=first)
     result = finish(net, config, parts.train, parts.test, rows, precision=precision, held_out=parts.held_out)
     result["started_from"] = started_from
-    if fabric.is_global_zero:
+    if place.rank == 0:
         checkpoint.save_network(out, net)
         checkpoint.write_json(out / "result.json", result)
     return Outcome(net, rows, finished=True, result=result, begun_at=first)

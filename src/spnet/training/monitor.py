@@ -11,8 +11,8 @@ from spnet.dynamic import DynamicNetwork
 from spnet.errors import DivergedError
 from spnet.paths.stats import always_blocks, flip_share, path_agreement
 from spnet.training.calibrate import spread_indices
-from spnet.training.epoch import REMEDY
 from spnet.training.evaluate import collect, summarise
+from spnet.training.tally import REMEDY
 
 PROBE = 512
 """Images whose decisions are compared from epoch to epoch."""

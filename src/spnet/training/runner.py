@@ -72,13 +72,15 @@ def run_all(
     launch: Launcher | None = None,
     show: Callable[[Board], None] = lambda board: None,
     pause: float = 0.5,
+    time_limit: float | None = None,
 ) -> Board:
     """Train whatever of `runs` has no record yet; return the board, failures included.
 
     `networks` are the hashes of the runs whose weights are kept too; such a run is finished when both are there.
     `workers` processes train side by side; 0 trains in this one, which saves the start of many tiny runs.
-    Interrupted (Ctrl-C, kill -9, power), the next call goes on where this one was.
+    Interrupted (Ctrl-C, kill -9, power, `time_limit` seconds gone), the next call goes on where this one was.
     """
+    started = time.monotonic()
     if workers < 0:
         raise UserError(f"--workers must be at least 1, or 0 for this process; not {workers}.")
     launch = launch or (start_process if workers else train_here)
@@ -116,6 +118,8 @@ def run_all(
                         f"{run.label} seed {run.training.seed}: exit code {code}, see {work / name}.log"
                     )
             show(board)
+            if time_limit is not None and time.monotonic() - started > time_limit:
+                break
             if jobs:
                 time.sleep(pause)
     finally:
@@ -149,11 +153,15 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 5)
 
 
-def start_process(config: RunConfig, folder: Path, threads: int) -> Job:
-    """The local launcher: one Python process a run; it dies with this one, so nothing trains twice at a time."""
+def start_process(config: RunConfig, folder: Path, threads: int, init: Path | None = None) -> Job:
+    """The local launcher: one Python process a run; it dies with this one, so nothing trains twice at a time.
+
+    `init`: a finished run's folder, whose weights are the start.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
     command = [sys.executable, "-m", "spnet.training.worker", str(folder), str(os.getpid())]
+    command += [str(init)] if init is not None else []
     with open(f"{folder}.log", "ab") as log:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment)
     assert process.stdin is not None

@@ -24,3 +24,9 @@ class Streams:
         self.augmentation = stream("augmentation")
         self.student = Noise(gates=stream("student-gates"), dropout=stream("student-dropout"))
         self.teacher = Noise(gates=stream("teacher-gates"), dropout=stream("teacher-dropout"))
+
+    @property
+    def drawn_in_a_step(self) -> list[torch.Generator]:
+        """All but the order's, which is drawn once an epoch."""
+        noises = (self.student.gates, self.student.dropout, self.teacher.gates, self.teacher.dropout)
+        return [self.augmentation, *(generator for generator in noises if generator is not None)]

@@ -1,7 +1,7 @@
-"""One run of a list, in a process of its own: `python -m spnet.training.worker FOLDER PARENT < config.json`.
+"""One run of a list, in a process of its own: `python -m spnet.training.worker FOLDER PARENT [INIT] < config.json`.
 
-Starts the run, or resumes it if FOLDER holds part of it. Ends when its parent does, so that a runner killed and started
-again never meets its own orphans.
+Starts the run (from the weights in the run folder INIT), or resumes it if FOLDER holds part of it. Ends when its parent
+does, so that a runner killed and started again never meets its own orphans.
 """
 
 import json
@@ -20,13 +20,14 @@ if TYPE_CHECKING:
 
 def main() -> int:
     folder, parent = Path(sys.argv[1]), int(sys.argv[2])
+    init = Path(sys.argv[3]) if len(sys.argv) > 3 else None
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     from spnet.training.config import RunConfig
 
-    return train(RunConfig.from_json(json.load(sys.stdin)), folder)
+    return train(RunConfig.from_json(json.load(sys.stdin)), folder, init)
 
 
-def train(config: "RunConfig", folder: Path) -> int:
+def train(config: "RunConfig", folder: Path, init: Path | None = None) -> int:
     """Start, resume or (finished already) leave the run; returns an exit code, errors on stderr."""
     from spnet import data
     from spnet.training.fit import fit
@@ -35,7 +36,7 @@ def train(config: "RunConfig", folder: Path) -> int:
         return 0
     try:
         begun = (folder / "config.json").is_file()
-        fit(config, data.load(config.data), folder, resume=begun)
+        fit(config, data.load(config.data), folder, init=None if begun else init, resume=begun)
     except (UserError, DivergedError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 2 if isinstance(error, UserError) else 1

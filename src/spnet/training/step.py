@@ -1,0 +1,111 @@
+"""One training step, from bytes to new weights, on tensors that stay on the device.
+
+Nothing here asks the device for a value, and from one step of an epoch to the next nothing changes but tensors: the
+same step can be captured once as a CUDA graph and replayed (spnet.training.capture).
+"""
+
+import torch
+from torch import Tensor, nn
+
+from spnet.data import Augmentation, augment, normalise
+from spnet.dynamic import DynamicNetwork
+from spnet.methods.base import Batch, Losses, Optimizer, Phase, Step
+from spnet.training.devices import MeanOverProcesses, autocast, average_gradients
+from spnet.training.streams import Streams
+from spnet.training.tally import Tally
+
+
+class TrainingStep:
+    """Augmentation, losses, gradients, clamp, optimiser: called as `step(images, labels)` on a batch of the split,
+    images uint8 (B, C, H, W), labels (B,), both on the device. The learning rate is set outside.
+
+    Args:
+        net, optimizer: changed in place. What the phase does not train is frozen here.
+        config: where the gradient clamp is taken from.
+        augmentation: None leaves images as they are.
+        streams: the epoch's random generators.
+        epoch: epochs finished in this phase.
+
+    Attributes:
+        tally: what the steps added up to.
+    """
+
+    def __init__(
+        self,
+        net: DynamicNetwork,
+        optimizer: torch.optim.Optimizer,
+        phase: Phase,
+        config: Optimizer,
+        *,
+        augmentation: Augmentation | None,
+        streams: Streams,
+        epoch: int,
+        precision: str,
+        world_size: int = 1,
+    ) -> None:
+        self.net = net
+        self.optimizer = optimizer
+        self.phase = phase
+        self.clip_value = config.clip_value
+        self.augmentation = augmentation
+        self.streams = streams
+        self.precision = precision
+        self.world_size = world_size
+        self.parameters = freeze(net, phase)
+        self.info = Step(phase, epoch, streams.student, streams.teacher, MeanOverProcesses(world_size))
+        self.tally = Tally()
+        self.mean, self.std = (tuple(values.flatten().tolist()) for values in (net.mean, net.std))
+        stem = next(net.backbone.stem.parameters())
+        self.channels_last = stem.is_contiguous(memory_format=torch.channels_last)
+
+    def __call__(self, images: Tensor, labels: Tensor, *, shares: bool = False) -> None:
+        """`shares` also works out each term's share of the gradient."""
+        copies = self.phase.copies
+        if self.augmentation is not None or copies > 1:
+            how = self.augmentation or Augmentation(0, False)
+            images = augment(images, how, self.streams.augmentation, copies=copies)
+            labels = labels.repeat_interleave(copies)
+        pixels = normalise(images, self.mean, self.std, channels_last=self.channels_last)
+        with autocast(self.precision, pixels.device):
+            losses = self.phase.objective(self.net, Batch(pixels, labels, copies), self.info)
+        self.tally.add(losses, labels)
+        if shares:
+            self.tally.shares = gradient_shares(losses, self.parameters)
+        self.optimizer.zero_grad(set_to_none=True)
+        losses.total.backward()
+        average_gradients(self.parameters, self.world_size)
+        if self.clip_value is not None:
+            torch.nn.utils.clip_grad_value_(self.parameters, self.clip_value)
+        self.optimizer.step()
+
+
+def freeze(net: DynamicNetwork, phase: Phase) -> list[nn.Parameter]:
+    """Make just the phase's parameters trainable and return them.
+
+    A module all of whose parameters are frozen goes to eval mode: frozen batch norms keep their statistics, frozen
+    routers drop nothing.
+    """
+    net.train()
+    chosen = []
+    for name, parameter in net.named_parameters():
+        parameter.requires_grad_(phase.trainable(name))
+        if parameter.requires_grad:
+            chosen.append(parameter)
+    for module in net.modules():
+        inside = list(module.parameters())
+        if inside and not any(p.requires_grad for p in inside):
+            module.eval()
+    return chosen
+
+
+def gradient_shares(losses: Losses, parameters: list[nn.Parameter]) -> dict[str, Tensor]:
+    """Norm of each weighted term's gradient as a share of the sum of norms. Draws nothing, changes nothing."""
+    norms = {}
+    for name, term in losses.terms.items():
+        if not term.requires_grad:
+            continue
+        gradients = torch.autograd.grad(term, parameters, retain_graph=True, allow_unused=True)
+        squares = [g.float().pow(2).sum() for g in gradients if g is not None]
+        norms[name] = torch.stack(squares).sum().sqrt() if squares else term.new_zeros(())
+    total = torch.stack(list(norms.values())).sum().clamp(min=1e-30) if norms else None
+    return {name: (norm / total).double() for name, norm in norms.items()}
