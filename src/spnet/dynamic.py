@@ -87,6 +87,12 @@ class DynamicNetwork(nn.Module):
     def gated_indices(self) -> tuple[int, ...]:
         return tuple(i for i, gated in enumerate(self.gated) if gated)
 
+    @property
+    def cheapest_path(self) -> Tensor:
+        """(N,) the least every sample runs: option 0 of each gated block, the last option of the others."""
+        least = [0 if gated else k - 1 for gated, k in zip(self.gated, self.options, strict=True)]
+        return torch.tensor(least, device=self.mean.device)
+
     def option_costs(self, i: int) -> Tensor:
         """(K_i,) cost of each option of block i as a share of the full block's avoidable cost: 0 ... 1."""
         return getattr(self, f"_cost_share_{i}")
@@ -206,9 +212,7 @@ class DynamicNetwork(nn.Module):
         if tuple(decisions.shape) != shape:
             raise UserError(f"decisions must be (samples, blocks) = {shape}, not {tuple(decisions.shape)}.")
         limits = torch.tensor(self.options, device=decisions.device)
-        lowest = torch.tensor([0 if g else k - 1 for g, k in zip(self.gated, self.options, strict=True)]).to(
-            limits.device
-        )
+        lowest = self.cheapest_path.to(limits.device)
         wrong = ((decisions < lowest) | (decisions >= limits)).any(0).nonzero().flatten().tolist()
         if wrong:
             i = wrong[0]
