@@ -14,6 +14,7 @@ from spnet.book import Book, Rows, select
 from spnet.errors import UserError
 from spnet.executors.masked import masked
 from spnet.heads import StageHeads
+from spnet.paths.cost import PathCost
 from spnet.paths.sampling import Argmax, Forced, Sampler
 from spnet.routers.base import Router
 from spnet.trace import UNREACHED, Trace
@@ -66,14 +67,7 @@ class DynamicNetwork(nn.Module):
         self.register_buffer("std", torch.tensor(std or (1.0,) * channels).view(-1, 1, 1))
         # Added to a gated block's logits in proportion to each option's cost, at test only: the calibrated threshold.
         self.register_buffer("decision_shift", torch.zeros(()))
-        table = torch.zeros(len(self.blocks), max(self.options), dtype=torch.int64)
-        for i, block in enumerate(self.blocks):
-            table[i, : len(block.macs)] = torch.tensor(block.macs)
-        self.register_buffer("_mac_table", table, persistent=False)
-        self.register_buffer("_router_macs", torch.tensor(router.macs if router is not None else ()), persistent=False)
-        shares = [(table[i, :k] - table[i, 0]) / (table[i, k - 1] - table[i, 0]) for i, k in enumerate(self.options)]
-        for i, share in enumerate(shares):
-            self.register_buffer(f"_cost_share_{i}", share, persistent=False)
+        self.path_cost = PathCost(backbone, router, stage_heads)
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -94,8 +88,8 @@ class DynamicNetwork(nn.Module):
         return torch.tensor(least, device=self.mean.device)
 
     def option_costs(self, i: int) -> Tensor:
-        """(K_i,) cost of each option of block i as a share of the full block's avoidable cost: 0 ... 1."""
-        return getattr(self, f"_cost_share_{i}")
+        """(K_i,) cost of each option of block i, as a share of the full block's avoidable cost."""
+        return self.path_cost.share(i)
 
     def prepare(self, images: Tensor) -> Tensor:
         """Check (B, C, H, W) images against the network's input; uint8 ones are scaled and normalised, floats taken
@@ -222,17 +216,5 @@ class DynamicNetwork(nn.Module):
         return decisions
 
     def macs_of(self, decisions: Tensor, exit_stage: Tensor, *, routed: bool, heads: bool) -> Tensor:
-        """(B,) multiply-adds of each path: stem, options run, routers reached, heads run. No host sync."""
-        reached = decisions != UNREACHED
-        table: Tensor = self._mac_table  # type: ignore[assignment]
-        macs = table.expand(len(decisions), -1, -1).gather(2, decisions.clamp(min=0).unsqueeze(2)).squeeze(2)
-        total = (macs * reached).sum(1) + self.backbone.stem_macs
-        if routed and self.router is not None:
-            router_macs: Tensor = self._router_macs  # type: ignore[assignment]
-            total = total + self.router.start_macs + (router_macs * reached).sum(1)
-        stages = len(self.backbone.stages.lengths)
-        total = total + self.backbone.head_macs * (exit_stage == stages - 1)
-        if heads and self.stage_heads is not None:
-            for stage, head_macs in enumerate(self.stage_heads.macs):
-                total = total + head_macs * (exit_stage >= stage)
-        return total
+        """(B,) multiply-adds of each path (B, N), as `PathCost` adds them up. No host sync."""
+        return self.path_cost(decisions, exit_stage, routed=routed, heads=heads)
