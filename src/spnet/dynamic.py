@@ -3,6 +3,7 @@
 Shapes: B samples, N blocks, L gated blocks, K_i options of block i, C channels.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from spnet.book import Book, Rows, select
 from spnet.errors import UserError
 from spnet.executors.masked import masked
 from spnet.heads import StageHeads
+from spnet.paths.allowance import Allowance, Limit, Unlimited
 from spnet.paths.cost import PathCost
 from spnet.paths.sampling import Argmax, Forced, Sampler
 from spnet.routers.base import Router
@@ -114,6 +116,7 @@ class DynamicNetwork(nn.Module):
         executor: Executor = masked,
         heads: bool = True,
         exit_confidence: float | None = None,
+        max_cost: float | None = None,
     ) -> Trace:
         """Run the network.
 
@@ -125,13 +128,20 @@ class DynamicNetwork(nn.Module):
             heads: run the earlier stages' classifiers; their cost is counted only if they run.
             exit_confidence: a sample leaves at the first stage whose class probability reaches this (needs stage
                 heads).
+            max_cost: no sample's cost exceeds this share of the static cost; for the test rule only.
+
+        Raises:
+            UserError: images of another size or type, or a max_cost below the cheapest path.
         """
+        if max_cost is not None and sampler is not None:
+            raise ValueError("max_cost bounds the test rule: leave the sampler out.")
         rule = sampler or Argmax()
         noise = noise or Noise()
         heads = self.stage_heads is not None and (heads or exit_confidence is not None)
         routed = self.router is not None and rule.needs_logits
         x = self.prepare(images)
         rows = Rows(x.shape[0], x.device) if exit_confidence is not None else None
+        limit = self.limit(x.shape[0], max_cost, heads=heads)
         state = self.router.start(x, noise.dropout) if routed else None  # type: ignore[union-attr]
         x = self.backbone.stem(x)
         pooled = self.backbone.pool(x)
@@ -144,7 +154,8 @@ class DynamicNetwork(nn.Module):
                     logits, state = self.router.logits(state, i, x, pooled)  # type: ignore[union-attr]
                     book.add("router_logits", logits)
                 shifted = logits + self.decision_shift * self.option_costs(i) if sampler is None else logits
-                draw = rule(i, shifted, noise.gates)
+                draw = rule(i, limit.offer(i, shifted), noise.gates)
+                limit.pay(i, draw.gate_BK)
                 if routed:
                     state = self.router.observe(state, i, draw.gate_BK)  # type: ignore[union-attr]
                 x = executor(block, x, draw.gate_BK)
@@ -164,6 +175,7 @@ class DynamicNetwork(nn.Module):
                     if rows is not None and exit_confidence is not None:
                         stay = logits.softmax(1).amax(1) < exit_confidence
                         rows.leave(stay, stage, logits)
+                        limit.keep(stay)
                         x, pooled, state = x[stay], pooled[stay], select(state, stay)
         logits = self.backbone.head(pooled)
         book.add("aligned_features", pooled)
@@ -214,6 +226,24 @@ class DynamicNetwork(nn.Module):
                 f"block {i} takes options {int(lowest[i])} to {self.options[i] - 1}; a decision lies outside."
             )
         return decisions
+
+    def limit(self, batch: int, max_cost: float | None, *, heads: bool) -> Limit:
+        """What bounds the cost of each of `batch` samples to `max_cost`, a share of the static cost; nothing if None.
+
+        Raises:
+            UserError: max_cost is no share, or lies below the cheapest path (all routers and stage heads included).
+        """
+        if max_cost is None:
+            return Unlimited()
+        if not 0 < max_cost <= 1.5:
+            raise UserError(f"max_cost is a share of the static cost, such as 0.7; not {max_cost}.")
+        last = torch.tensor([len(self.backbone.stages.lengths) - 1], device=self.mean.device)
+        least = int(self.macs_of(self.cheapest_path[None], last, routed=True, heads=heads))
+        left = math.floor(max_cost * self.static_macs) - least
+        if left < 0:
+            reach = math.ceil(1e3 * least / self.static_macs) / 1e3
+            raise UserError(f"max_cost {max_cost} is out of reach: the cheapest path costs {reach} of the static cost.")
+        return Allowance(torch.full((batch,), left, device=self.mean.device), self.path_cost.blocks)
 
     def macs_of(self, decisions: Tensor, exit_stage: Tensor, *, routed: bool, heads: bool) -> Tensor:
         """(B,) multiply-adds of each path (B, N), as `PathCost` adds them up. No host sync."""
