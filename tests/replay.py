@@ -1,7 +1,7 @@
 """A stand-in for CUDA graphs on the processor: it records the tensor operations of a step and repeats just those.
 
-Like a graph it keeps numbers of the host as they were when it recorded, works on the same tensors each time, and refuses
-what a capture refuses: looking at a value, and making a tensor from numbers of the host (a copy that waits).
+Like a graph it keeps numbers of the host as they were when it recorded, works on the same tensors each time, and
+refuses what a capture refuses: looking at a value, and making a tensor from numbers of the host (a copy that waits).
 """
 
 from collections.abc import Callable, Sequence
@@ -26,28 +26,28 @@ SYNCS = {
 class Recorder(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
-        self.calls: list[tuple[Callable, tuple, dict[str, Any], list[Tensor | None]]] = []
+        self.calls: list[tuple[Any, tuple, dict[str, Any], Any]] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         assert func not in SYNCS, f"{func} waits for the device"
         result = func(*args, **(kwargs or {}))
-        fresh = [returned.alias_info is None for returned in func._schema.returns]  # else a view, or changed in place
-        outs = tree_leaves(result) if len(fresh) == 1 and fresh[0] else _each(result, fresh)
-        self.calls.append((func, args, kwargs or {}, outs))
+        self.calls.append((func, args, kwargs or {}, result))
         return result
 
     @torch.no_grad()
     def replay(self) -> None:
-        for func, args, kwargs, outs in self.calls:
+        for func, args, kwargs, result in self.calls:
             again = func(*args, **kwargs)
-            for kept, new in zip(outs, tree_leaves(again) if len(outs) != 1 else [again], strict=True):
-                if isinstance(kept, Tensor):
-                    kept.copy_(new[0] if isinstance(new, (list, tuple)) else new)
+            for kept, new in zip(fresh(func, result), fresh(func, again), strict=True):
+                kept.copy_(new)
 
 
-def _each(result: Any, fresh: list[bool]) -> list[Tensor | None]:
-    results = result if isinstance(result, (list, tuple)) and len(fresh) > 1 else [result]
-    return [value if is_fresh else None for value, is_fresh in zip(results, fresh, strict=True)]
+def fresh(func: Any, result: Any) -> list[Tensor]:
+    """The tensors that an operation made, without views and those it changed in place."""
+    returns = func._schema.returns
+    values = [result] if len(returns) == 1 else list(result or ())
+    made = [value for kind, value in zip(returns, values, strict=True) if kind.alias_info is None]
+    return [leaf for leaf in tree_leaves(made) if isinstance(leaf, Tensor)]
 
 
 def recorded(work: Callable[[], None], generators: Sequence[torch.Generator]) -> Callable[[], None]:
