@@ -1,4 +1,7 @@
-"""Put a finished run into the package: `python scripts/ship.py RUN NAME [--static RUN] [--ladder RUN|FILE ...]`.
+"""Put a finished run into the package.
+
+    python scripts/ship.py runs/static cifar10-static
+    python scripts/ship.py runs/spnet cifar10 --static cifar10-static --ladder results/0123456789ab.json ...
 
 Writes src/spnet/weights/NAME: what loading needs, the record, and a card made from the record. Paths of the machine
 that trained it stay behind.

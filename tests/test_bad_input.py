@@ -132,6 +132,8 @@ def test_a_budget_for_a_static_network(refused):
         (["--budget", "0"], "budget is a share of the static cost"),
         (["--budget", "0.01"], "budget 0.01 is out of reach: this network costs 0."),
         (["--exit-confidence", "90"], "exit_confidence is a probability, such as 0.9; not 90.0"),
+        (["--max-cost", "70"], "max_cost is a share of the static cost, such as 0.7; not 70"),
+        (["--max-cost", "0.01"], "max_cost 0.01 is out of reach: the cheapest path costs 0."),
         (["--data", "digit"], "unknown data 'digit'. Did you mean 'digits'?"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

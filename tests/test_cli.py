@@ -266,6 +266,12 @@ def test_eval_with_early_exit(trained: Path, as_json):
     assert early["macs_mean"] < whole["macs_mean"]
 
 
+def test_eval_with_a_bound_on_every_image(trained: Path, as_json):
+    whole = as_json("eval", trained)
+    bounded = as_json("eval", trained, "--max-cost", 0.6)
+    assert bounded["cost_ratio"] < 0.6 < whole["cost_ratio"]
+
+
 # predict and report
 
 

@@ -241,7 +241,7 @@ def test_broken_parquet_is_explained(tmp_path):
     refused(f"parquet:{tmp_path}/empty.parquet", "not a readable Parquet file")
     refused(case(pa.array([], pa.binary()).to_pylist(), pa.array([], pa.int64())), "has no rows")
     refused(case([*good[:7], good[7][:60], *good[8:]], labels), "row 7", "all.parquet", "not a readable image")
-    refused(case([*good[:9], b"text"], labels), "row 9", "not one of WEBP")
+    refused(case([*good[:9], b"text"], labels), "row 9", "not one of JPEG, PNG")
     refused(case([*good[:9], None], labels), "row 9", "no image bytes")
     refused(case(good, [0, 1, None, *labels[3:]]), "row 2", "no valid label")
     refused(case(good, [0, 1, -1, *labels[3:]]), "row 2", "label -1", "0 or more")

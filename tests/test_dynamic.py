@@ -136,6 +136,7 @@ def test_decisions_that_are_no_path(decisions: Tensor, message: str):
 def test_an_ungated_block_has_no_router_and_always_runs():
     net = network("convnet-aig", targets=(0.5, 1.0, 0.5))
     assert net.gated == (True, False, True) and net.gated_indices == (0, 2)
+    assert net.cheapest_path.tolist() == [0, 1, 0]
     trace = net(images(6))
     assert (trace.decisions[:, 1] == 1).all()
     assert len(trace.gates) == len(trace.router_logits) == 2 and trace.log_prob.shape == (6, 2)

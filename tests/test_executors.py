@@ -7,11 +7,12 @@ from hypothesis import strategies as st
 from tiny import SHAPE, agreeing, empty_path, full_path, images, lively, paths, routed_alike
 from torch import Tensor
 
-from spnet import DynamicNetwork, Engine, Trace, UserError, create_model
+from spnet import DynamicNetwork, Engine, Trace, UserError, create_model, list_methods
 from spnet.backbones import BlockRule, create_backbone
 from spnet.build import seeded
 from spnet.executors import EAGER, branching, gathered, masked
 from spnet.measure.macs import counted_macs
+from spnet.paths.sampling import Argmax
 from spnet.routers import PooledMLP
 
 
@@ -201,6 +202,94 @@ def test_lookahead_survives_the_departure_of_others():
     assert torch.equal(trace.decisions[stayed], whole.decisions[stayed])
 
 
+# A bound on single images
+
+
+def runs(net: DynamicNetwork, x: Tensor, **rules) -> list[Trace]:
+    """The same images by every executor: masked, gathered, and branching one by one."""
+    with torch.no_grad():
+        together = [net(x, executor=executor, **rules) for executor in (masked, gathered)]
+        return together + [net(x[b : b + 1], executor=branching, **rules) for b in range(min(len(x), 3))]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    name=st.sampled_from(list(NETWORKS)),
+    method=st.sampled_from(["", *list_methods()]),
+    bound=st.floats(0.15, 1.1),
+    shift=st.sampled_from([0.0, 64.0]),
+    exits=st.sampled_from([None, 0.15]),
+    heads=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_no_image_costs_more_than_the_bound(
+    name: str, method: str, bound: float, shift: float, exits: float | None, heads: bool, seed: int
+):
+    net = NETWORKS[name]
+    if method:
+        net = lively(create_model("resnet14", method, in_channels=1, image_size=8, seed=seed), seed)
+    rules = {"max_cost": bound, "heads": heads, "exit_confidence": exits if net.stage_heads is not None else None}
+    kept = net.decision_shift.clone()
+    net.decision_shift.fill_(shift)
+    try:
+        for trace in runs(net, images(7, seed=seed), **rules):
+            assert (trace.macs <= bound * net.static_macs).all()
+    except UserError as error:
+        assert "out of reach" in str(error)
+        reach = float(str(error).split("costs ")[1].split(" ")[0])
+        assert bound < reach
+        for trace in runs(net, images(7, seed=seed), **rules | {"max_cost": reach}):
+            assert (trace.macs <= reach * net.static_macs).all()
+    finally:
+        net.decision_shift.copy_(kept)
+
+
+@every_network
+@torch.no_grad()
+def test_a_bound_spends_what_it_can_block_by_block(net: DynamicNetwork):
+    """With every block wanted: each takes the dearest option that leaves enough for the least of the rest."""
+    x, bound = images(2), 0.6
+    kept = net.decision_shift.clone()
+    try:
+        net.decision_shift.fill_(64.0)
+        trace = net(x, heads=False, max_cost=bound)
+    finally:
+        net.decision_shift.copy_(kept)
+    assert net.router is not None
+    path = net.cheapest_path.tolist()
+    always = net.backbone.stem_macs + net.backbone.head_macs + sum(net.router.macs)
+    for i in net.gated_indices:
+        for option in range(1, net.options[i]):
+            tried = [*path[:i], option, *path[i + 1 :]]
+            if always + sum(b.macs[k] for b, k in zip(net.blocks, tried, strict=True)) <= bound * net.static_macs:
+                path = tried
+    assert trace.decisions.tolist() == [path] * 2
+    assert 0 < sum(path) < sum(net.options) - len(net.options)
+
+
+@every_network
+@torch.no_grad()
+def test_a_loose_bound_changes_nothing_and_a_tight_one_only_what_passes_it(net: DynamicNetwork):
+    x = images(33)
+    free = net(x)
+    loose = net(x, max_cost=1.5)
+    assert torch.equal(loose.logits, free.logits) and torch.equal(loose.decisions, free.decisions)
+    bound = int(free.macs.min() + free.macs.max()) / 2 / net.static_macs
+    bounded = net(x, max_cost=bound)
+    cheap = free.macs <= bound * net.static_macs
+    assert 0 < int(cheap.sum()) < 33
+    assert torch.equal(bounded.decisions[cheap], free.decisions[cheap])
+    for mine, before in zip(bounded.decisions[~cheap], free.decisions[~cheap], strict=True):
+        first = int((mine != before).nonzero()[0])
+        assert mine[first] < before[first]  # the first to differ is one that could not be afforded
+    assert torch.equal(bounded.router_logits[0], free.router_logits[0])  # traces hold raw logits
+
+
+def test_the_bound_is_one_of_the_test_rule():
+    with pytest.raises(ValueError, match="leave the sampler out"):
+        network()(images(2), sampler=Argmax(), max_cost=0.8)
+
+
 # The engine
 
 
@@ -231,6 +320,24 @@ def test_engine_calibrates_to_its_budget():
     assert engine.calibrate(pixels, budget=0.8) == pytest.approx(0.8, rel=0.02)
 
 
+@pytest.mark.parametrize("rules", [{"max_cost": 0.4}, {"exit_confidence": 0.2}], ids=str)
+def test_a_budget_is_met_under_the_engines_other_rules(rules: dict):
+    net = network()
+    pixels = torch.randint(0, 256, (200, *SHAPE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    engine = Engine(net, "gathered", budget=0.3, **rules)
+    assert engine.calibrate(pixels) == pytest.approx(0.3, rel=0.02)
+    macs = engine(pixels).macs.double() / net.static_macs
+    assert macs.mean().item() == pytest.approx(0.3, rel=0.02)
+    assert macs.max() <= rules.get("max_cost", 1.1)
+
+
+def test_auto_keeps_to_the_bound():
+    """Neither onnxruntime nor the static fallback knows it."""
+    engine = Engine(network(), max_cost=0.5, expected_cost=1.0)
+    assert engine.choice(1) == "branching" and engine.choice(2) == "gathered"
+    assert (engine(images(5)).macs <= 0.5 * engine.model.static_macs).all()
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -239,6 +346,9 @@ def test_engine_calibrates_to_its_budget():
         ({"budget": 0.0}, "share of the static cost"),
         ({"budget": 60}, "share of the static cost"),
         ({"exit_confidence": 90}, "probability"),
+        ({"max_cost": 70}, "max_cost is a share of the static cost"),
+        ({"max_cost": float("nan")}, "max_cost is a share of the static cost"),
+        ({"max_cost": 0.01}, "max_cost 0.01 is out of reach: the cheapest path costs 0."),
     ],
 )
 def test_engines_that_cannot_be(settings: dict, message: str):

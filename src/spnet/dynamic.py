@@ -3,6 +3,7 @@
 Shapes: B samples, N blocks, L gated blocks, K_i options of block i, C channels.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ from spnet.book import Book, Rows, select
 from spnet.errors import UserError
 from spnet.executors.masked import Dense, masked
 from spnet.heads import StageHeads
+from spnet.paths.allowance import Allowance, Limit, Unlimited
+from spnet.paths.cost import PathCost
 from spnet.paths.sampling import Argmax, Forced, Sampler
 from spnet.routers.base import Router
 from spnet.trace import UNREACHED, Trace
@@ -68,14 +71,7 @@ class DynamicNetwork(nn.Module):
         self.register_buffer("std", torch.tensor(std or (1.0,) * channels).view(-1, 1, 1))
         # Added to a gated block's logits in proportion to each option's cost, at test only: the calibrated threshold.
         self.register_buffer("decision_shift", torch.zeros(()))
-        table = torch.zeros(len(self.blocks), max(self.options), dtype=torch.int64)
-        for i, block in enumerate(self.blocks):
-            table[i, : len(block.macs)] = torch.tensor(block.macs)
-        self.register_buffer("_mac_table", table, persistent=False)
-        self.register_buffer("_router_macs", torch.tensor(router.macs if router is not None else ()), persistent=False)
-        shares = [(table[i, :k] - table[i, 0]) / (table[i, k - 1] - table[i, 0]) for i, k in enumerate(self.options)]
-        for i, share in enumerate(shares):
-            self.register_buffer(f"_cost_share_{i}", share, persistent=False)
+        self.path_cost = PathCost(backbone, router, stage_heads)
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -89,9 +85,15 @@ class DynamicNetwork(nn.Module):
     def gated_indices(self) -> tuple[int, ...]:
         return tuple(i for i, gated in enumerate(self.gated) if gated)
 
+    @property
+    def cheapest_path(self) -> Tensor:
+        """(N,) the least every sample runs: option 0 of each gated block, the last option of the others."""
+        least = [0 if gated else k - 1 for gated, k in zip(self.gated, self.options, strict=True)]
+        return torch.tensor(least, device=self.mean.device)
+
     def option_costs(self, i: int) -> Tensor:
-        """(K_i,) cost of each option of block i as a share of the full block's avoidable cost: 0 ... 1."""
-        return getattr(self, f"_cost_share_{i}")
+        """(K_i,) cost of each option of block i, as a share of the full block's avoidable cost."""
+        return self.path_cost.share(i)
 
     def prepare(self, images: Tensor) -> Tensor:
         """Check (B, C, H, W) images against the network's input; uint8 ones are scaled and normalised, floats taken
@@ -116,6 +118,7 @@ class DynamicNetwork(nn.Module):
         executor: Executor | None = None,
         heads: bool = True,
         exit_confidence: float | None = None,
+        max_cost: float | None = None,
     ) -> Trace:
         """Run the network.
 
@@ -127,7 +130,13 @@ class DynamicNetwork(nn.Module):
             heads: run the earlier stages' classifiers; their cost is counted only if they run.
             exit_confidence: a sample leaves at the first stage whose class probability reaches this (needs stage
                 heads).
+            max_cost: no sample's cost exceeds this share of the static cost; for the test rule only.
+
+        Raises:
+            UserError: images of another size or type, or a max_cost below the cheapest path.
         """
+        if max_cost is not None and sampler is not None:
+            raise ValueError("max_cost bounds the test rule: leave the sampler out.")
         rule = sampler or Argmax()
         noise = noise or Noise()
         dense = self.dense if self.training else Dense()
@@ -136,6 +145,7 @@ class DynamicNetwork(nn.Module):
         routed = self.router is not None and rule.needs_logits
         x = self.prepare(images)
         rows = Rows(x.shape[0], x.device) if exit_confidence is not None else None
+        limit = self.limit(x.shape[0], max_cost, heads=heads)
         state = self.router.start(x, noise.dropout) if routed else None  # type: ignore[union-attr]
         x = self.backbone.stem(x)
         pooled = self.backbone.pool(x)
@@ -148,7 +158,8 @@ class DynamicNetwork(nn.Module):
                     logits, state = self.router.logits(state, i, x, pooled)  # type: ignore[union-attr]
                     book.add("router_logits", logits)
                 shifted = logits + self.decision_shift * self.option_costs(i) if sampler is None else logits
-                draw = rule(i, shifted, noise.gates)
+                draw = rule(i, limit.offer(i, shifted), noise.gates)
+                limit.pay(i, draw.gate_BK)
                 if routed:
                     state = self.router.observe(state, i, draw.gate_BK)  # type: ignore[union-attr]
                 x = executor(block, x, draw.gate_BK)
@@ -168,6 +179,7 @@ class DynamicNetwork(nn.Module):
                     if rows is not None and exit_confidence is not None:
                         stay = logits.softmax(1).amax(1) < exit_confidence
                         rows.leave(stay, stage, logits)
+                        limit.keep(stay)
                         x, pooled, state = x[stay], pooled[stay], select(state, stay)
         logits = self.backbone.head(pooled)
         book.add("aligned_features", pooled)
@@ -210,9 +222,7 @@ class DynamicNetwork(nn.Module):
         if tuple(decisions.shape) != shape:
             raise UserError(f"decisions must be (samples, blocks) = {shape}, not {tuple(decisions.shape)}.")
         limits = torch.tensor(self.options, device=decisions.device)
-        lowest = torch.tensor([0 if g else k - 1 for g, k in zip(self.gated, self.options, strict=True)]).to(
-            limits.device
-        )
+        lowest = self.cheapest_path.to(limits.device)
         wrong = ((decisions < lowest) | (decisions >= limits)).any(0).nonzero().flatten().tolist()
         if wrong:
             i = wrong[0]
@@ -221,18 +231,24 @@ class DynamicNetwork(nn.Module):
             )
         return decisions
 
+    def limit(self, batch: int, max_cost: float | None, *, heads: bool) -> Limit:
+        """What bounds the cost of each of `batch` samples to `max_cost`, a share of the static cost; nothing if None.
+
+        Raises:
+            UserError: max_cost is no share, or lies below the cheapest path (all routers and stage heads included).
+        """
+        if max_cost is None:
+            return Unlimited()
+        if not 0 < max_cost <= 1.5:
+            raise UserError(f"max_cost is a share of the static cost, such as 0.7; not {max_cost}.")
+        last = torch.tensor([len(self.backbone.stages.lengths) - 1], device=self.mean.device)
+        least = int(self.macs_of(self.cheapest_path[None], last, routed=True, heads=heads))
+        left = math.floor(max_cost * self.static_macs) - least
+        if left < 0:
+            reach = math.ceil(1e3 * least / self.static_macs) / 1e3
+            raise UserError(f"max_cost {max_cost} is out of reach: the cheapest path costs {reach} of the static cost.")
+        return Allowance(torch.full((batch,), left, device=self.mean.device), self.path_cost.blocks)
+
     def macs_of(self, decisions: Tensor, exit_stage: Tensor, *, routed: bool, heads: bool) -> Tensor:
-        """(B,) multiply-adds of each path: stem, options run, routers reached, heads run. No host sync."""
-        reached = decisions != UNREACHED
-        table: Tensor = self._mac_table  # type: ignore[assignment]
-        macs = table.expand(len(decisions), -1, -1).gather(2, decisions.clamp(min=0).unsqueeze(2)).squeeze(2)
-        total = (macs * reached).sum(1) + self.backbone.stem_macs
-        if routed and self.router is not None:
-            router_macs: Tensor = self._router_macs  # type: ignore[assignment]
-            total = total + self.router.start_macs + (router_macs * reached).sum(1)
-        stages = len(self.backbone.stages.lengths)
-        total = total + self.backbone.head_macs * (exit_stage == stages - 1)
-        if heads and self.stage_heads is not None:
-            for stage, head_macs in enumerate(self.stage_heads.macs):
-                total = total + head_macs * (exit_stage >= stage)
-        return total
+        """(B,) multiply-adds of each path (B, N), as `PathCost` adds them up. No host sync."""
+        return self.path_cost(decisions, exit_stage, routed=routed, heads=heads)

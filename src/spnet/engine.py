@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from spnet.data import Split
-from spnet.dynamic import DynamicNetwork
+from spnet.dynamic import DynamicNetwork, Executor
 from spnet.errors import UserError, choose
-from spnet.executors import EAGER
+from spnet.executors import EAGER, masked
 from spnet.measure.profile import Profile, load_profile
 from spnet.trace import Trace
 from spnet.training.calibrate import calibrate
@@ -22,21 +22,22 @@ class Engine:
     """Runs a trained network by the test rule: arg-max decisions, no noise, no gradient.
 
     `auto` takes `onnx` where it can: onnxruntime is installed, the network is on the CPU and has an ONNX form, no
-    early exit. Else it takes branching for one image and gathered for more. Above the cost at which skipping stops
-    paying on this machine (`spnet bench` measures it) `auto` runs the static network instead: every block, no
-    router. That is decided once, from the mean cost that `calibrate` reached or that `expected_cost` states, never
-    image by image; traces then show full paths and the static cost, which lies above a budget given in
+    early exit, no bound on single images. Else it takes branching for one image and gathered for more. Above the cost
+    at which skipping stops paying on this machine (`spnet bench` measures it) `auto` runs the static network instead:
+    every block, no router. That is decided once, from the mean cost that `calibrate` reached or that `expected_cost`
+    states, never image by image; traces then show full paths and the static cost, which lies above a budget given in
     multiply-adds. `onnx` never falls back.
 
     Args:
         model: the network; put into eval mode. The `onnx` executor takes its weights at the first image.
         executor: `masked` (computes every block), `branching` (an `if` per block; batch 1), `gathered` (each block
-            runs on the
-            samples that need it), `onnx` (onnxruntime: `If` for one image, gather for more, over workers), or `auto`.
+            runs on the samples that need it), `onnx` (onnxruntime: `If` for one image, gather for more, over workers),
+            or `auto`.
         budget: share of the static cost; needs `calibrate` before the first image.
         threads: threads to compute with; None takes torch's setting.
         exit_confidence: a sample leaves at the first stage whose class probability reaches this (needs stage heads).
         expected_cost: mean cost to expect, as a share of the static cost, such as the `cost_ratio` of an evaluation.
+        max_cost: share of the static cost that no single image may exceed; forced decisions are run all the same.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Engine:
         threads: int | None = None,
         exit_confidence: float | None = None,
         expected_cost: float | None = None,
+        max_cost: float | None = None,
     ) -> None:
         choose("executor", executor, EXECUTORS)
         if threads is not None:
@@ -59,10 +61,12 @@ class Engine:
             raise UserError(f"exit_confidence is a probability, such as 0.9; not {exit_confidence}.")
         if exit_confidence is not None and model.stage_heads is None:
             raise UserError("early exit needs stage heads: train with --with spnet, or drop exit_confidence.")
+        model.limit(1, max_cost, heads=exit_confidence is not None)  # refuses what no path can meet
         self.model = model.eval()
         self.executor = executor
         self.threads = threads or torch.get_num_threads()
         self.exit_confidence = exit_confidence
+        self.max_cost = max_cost
         self.expected_cost = expected_cost
         self._pending_budget = budget
         if executor == "onnx":
@@ -72,6 +76,8 @@ class Engine:
         """Raise `UserError` where the onnx executor cannot serve this engine."""
         if self.exit_confidence is not None:
             raise UserError("early exit does not run on onnxruntime yet: use executor 'branching' or 'gathered'.")
+        if self.max_cost is not None:
+            raise UserError("max_cost does not run on onnxruntime yet: use executor 'branching' or 'gathered'.")
         if self.model.mean.device.type != "cpu":
             raise UserError("the onnx executor runs on the CPU: move the network there, or use executor 'gathered'.")
         missing = [name for name in ("onnx", "onnxruntime") if importlib.util.find_spec(name) is None]
@@ -116,6 +122,11 @@ class Engine:
         pays = any(self.model.gated) and (self.expected_cost is None or self.expected_cost < limit)
         return "onnx" if pays else "static"
 
+    def _free(self, images: Tensor, executor: Executor = masked) -> Trace:
+        """The network's own decisions in PyTorch, under this engine's rules."""
+        rules = {"exit_confidence": self.exit_confidence, "max_cost": self.max_cost}
+        return self.model(images, executor=executor, heads=False, **rules)
+
     @torch.no_grad()
     def __call__(self, images: Tensor, force: Tensor | None = None) -> Trace:
         """Run images (B, C, H, W), uint8 or normalised float.
@@ -134,10 +145,12 @@ class Engine:
             return self._onnx(images, force)
         if force is not None:
             return self.model.forward_path(images, force, executor=EAGER[name], heads=False)
-        return self.model(images, executor=EAGER[name], heads=False, exit_confidence=self.exit_confidence)
+        return self._free(images, EAGER[name])
 
     def calibrate(self, images: Tensor, budget: float | None = None) -> float:
         """Shift the decision thresholds until the mean cost on `images` is `budget`; returns the cost reached.
+
+        Early exits and a bound on single images count: the cost is what this engine will really spend.
 
         Args:
             images: (N, C, H, W) representative images, uint8; no labels are needed. A few hundred at least.
@@ -146,7 +159,8 @@ class Engine:
         budget = budget if budget is not None else self._pending_budget
         if budget is None:
             raise UserError("calibrate needs a budget, such as engine.calibrate(images, budget=0.6).")
-        cost = calibrate(self.model, Split(images, torch.zeros(len(images), dtype=torch.int64)), budget)
+        split = Split(images, torch.zeros(len(images), dtype=torch.int64))
+        cost = calibrate(self.model, split, budget, forward=self._free)
         self._pending_budget = None
         self.expected_cost = cost
         return cost

@@ -14,6 +14,9 @@ def configure(parser: Parser, argv: list[str]) -> None:
     parser.add_argument(
         "--budget", type=float, metavar="B", help="calibrate on training images to this share of the static cost"
     )
+    parser.add_argument(
+        "--max-cost", type=float, metavar="C", help="bound the cost of every single image to this share of the static"
+    )
     parser.add_argument("--data", metavar="NAME[:PATH]", help="where the images lie; default: the run's own")
     parser.add_argument(
         "--exit-confidence", type=float, metavar="P", help="leave at the first stage this sure of its class"
@@ -36,14 +39,15 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     folder = run_folder(args.run)
     config, _ = read_config(folder)
     net = load(args.run)
-    engine = Engine(net, args.executor, budget=args.budget, threads=args.threads, exit_confidence=args.exit_confidence)
+    rules = {"exit_confidence": args.exit_confidence, "max_cost": args.max_cost}
+    engine = Engine(net, args.executor, budget=args.budget, threads=args.threads, **rules)
     dataset = data.load(args.data or config.data)
     if (dataset.in_channels, *dataset.image_size) != net.input_shape or dataset.num_classes != net.num_classes:
         found = f"{(dataset.in_channels, *dataset.image_size)} with {dataset.num_classes} classes"
         raise UserError(f"--data gives images of {found}; this network takes {net.input_shape} with {net.num_classes}.")
     if args.budget is not None:
         engine.calibrate(spread(dataset.train, CALIBRATION_IMAGES).images)
-    plain = args.executor == "masked" and args.exit_confidence is None
+    plain = args.executor == "masked" and not any(rule is not None for rule in rules.values())
     batch = 1 if args.executor == "branching" else 256
     figures = evaluate(net, dataset.test, forward=None if plain else engine, batch_size=batch)
     return {

@@ -12,8 +12,8 @@ from spnet.experiments.table import Row, collect
 from spnet.methods.spnet import PRESETS
 from spnet.training.config import RunConfig
 
-RELEASED = dict(zip(("path", "logits", "evolution"), PRESETS["released"], strict=True))
-NOTHING = dict.fromkeys(RELEASED, 0.0)
+RELEASED: dict[str, float] = dict(zip(("path", "logits", "evolution"), PRESETS["released"], strict=True))
+NOTHING: dict[str, float] = dict.fromkeys(RELEASED, 0.0)
 ONLY_LAST = (0.0, 0.0, 1.0)
 """Stage weights without multi-stage classification: the heads exist, the last stage alone is trained."""
 SWEEP = (0.0, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)

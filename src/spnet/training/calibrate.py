@@ -7,6 +7,7 @@ any number of options. Training images only; no label is read.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from spnet.data import Split, ordered_batches
 from spnet.dynamic import DynamicNetwork
 from spnet.errors import UserError
+from spnet.training.evaluate import Forward
 
 SHIFT_LIMIT = 64.0
 """Router logits differ by a few units; beyond this every block runs, or none."""
@@ -31,19 +33,34 @@ def spread_indices(size: int, count: int) -> Tensor:
 
 
 @torch.no_grad()
-def mean_cost(net: DynamicNetwork, split: Split, batch_size: int = 256) -> float:
-    """Mean MACs of the test rule over `split`, as a share of the static cost; the last stage only, no stage heads
-    run."""
-    total = sum(net(images, heads=False).macs.double().sum().item() for images, _ in ordered_batches(split, batch_size))
+def mean_cost(net: DynamicNetwork, split: Split, batch_size: int = 256, forward: Forward | None = None) -> float:
+    """Mean MACs over `split`, as a share of the static cost.
+
+    Args:
+        forward: images -> trace; the test rule to the last stage, without stage heads, when left out.
+    """
+    run = forward or partial(net, heads=False)
+    total = sum(run(images).macs.double().sum().item() for images, _ in ordered_batches(split, batch_size))
     return total / len(split) / net.static_macs
 
 
 @torch.no_grad()
-def calibrate(net: DynamicNetwork, split: Split, budget: float, *, tolerance: float = 0.002, steps: int = 24) -> float:
+def calibrate(
+    net: DynamicNetwork,
+    split: Split,
+    budget: float,
+    *,
+    forward: Forward | None = None,
+    tolerance: float = 0.002,
+    steps: int = 24,
+) -> float:
     """Set `net.decision_shift` so that the mean cost on `split` is `budget` (a share of the static cost); return that
     cost.
 
     Bisection; cost is all but monotonous in the shift (a decision changes the features that later ones read).
+
+    Args:
+        forward: what runs the images, as in `mean_cost`; it must read `net.decision_shift`.
 
     Raises:
         UserError: the network has no routers, or no shift reaches the budget.
@@ -55,7 +72,7 @@ def calibrate(net: DynamicNetwork, split: Split, budget: float, *, tolerance: fl
     ends = []
     for shift in (low, high):
         net.decision_shift.fill_(shift)
-        ends.append(mean_cost(net, split))
+        ends.append(mean_cost(net, split, forward=forward))
     if not ends[0] - tolerance <= budget <= ends[1] + tolerance:
         net.decision_shift.zero_()
         raise UserError(
@@ -65,7 +82,7 @@ def calibrate(net: DynamicNetwork, split: Split, budget: float, *, tolerance: fl
     for _ in range(steps):
         middle = (low + high) / 2
         net.decision_shift.fill_(middle)
-        cost = mean_cost(net, split)
+        cost = mean_cost(net, split, forward=forward)
         best = min(best, (abs(cost - budget), middle, cost))
         if best[0] <= tolerance * budget:
             break

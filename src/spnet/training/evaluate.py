@@ -145,9 +145,7 @@ def fixed_path(net: DynamicNetwork, decisions: Tensor) -> Tensor:
     exits = torch.full((1,), len(net.backbone.stages.lengths) - 1, device=decisions.device)
     everyone = torch.full((len(decisions),), int(exits[0]), device=decisions.device)
     goal = net.macs_of(decisions, everyone, routed=True, heads=False).double().mean().item()
-    path = torch.tensor([0 if gated else k - 1 for gated, k in zip(net.gated, net.options, strict=True)]).to(
-        decisions.device
-    )
+    path = net.cheapest_path.to(decisions.device)
     raises = [
         ((decisions[:, i] >= k).double().mean().item(), -i, -k)
         for i in net.gated_indices

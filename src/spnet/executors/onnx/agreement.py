@@ -26,7 +26,7 @@ def probe(net: DynamicNetwork, paths: int, seed: int = 0) -> tuple[Tensor, Tenso
     """Random images and as many paths (B, N): every block in full, every block skipped, then `paths` random ones."""
     generator = torch.Generator().manual_seed(seed)
     full = torch.tensor(net.options) - 1
-    least = torch.tensor([0 if gated else k - 1 for gated, k in zip(net.gated, net.options, strict=True)])
+    least = net.cheapest_path.cpu()
     share = torch.rand(paths, len(full), generator=generator)
     drawn = least + (share * (full - least + 1)).long()
     decisions = torch.cat([full[None], least[None], drawn])
