@@ -23,9 +23,9 @@ from spnet.training.config import RunConfig
 from spnet.training.fit import fit
 
 LOSSES, GRADIENTS, WEIGHTS = 1e-4, 3e-2, 1e-4
-"""Relative differences allowed. Compiled kernels add up in another order, and a ReLU whose input is zero but for rounding
-then opens in one network alone: on a processor two memory layouts of the same step differ by up to 7e-3 in gradients
-(ResNet-20, batch 32, fp32) and inductor from eager by 1e-3. A wrong step is off by its own size."""
+"""Relative differences allowed. Compiled kernels add up in another order, and a ReLU whose input is zero but for
+rounding then opens in one network alone: on a processor two memory layouts of the same step differ by up to 7e-3 in
+gradients (ResNet-20, batch 32, fp32) and inductor from eager by 1e-3. A wrong step is off by its own size."""
 
 
 def ways(backend: str = "inductor") -> dict[str, dict[str, Any]]:

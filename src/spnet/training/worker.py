@@ -23,10 +23,10 @@ def main() -> int:
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     from spnet.training.config import RunConfig
 
-    return train(RunConfig.from_json(json.load(sys.stdin)), folder, init)
+    return train(RunConfig.from_json(json.load(sys.stdin)), folder)
 
 
-def train(config: "RunConfig", folder: Path, init: Path | None = None) -> int:
+def train(config: "RunConfig", folder: Path) -> int:
     """Start, resume or (finished already) leave the run; returns an exit code, errors on stderr."""
     from spnet import data
     from spnet.training.fit import fit
