@@ -41,6 +41,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     targets = experiments.PAPER if args.target == "all" else (args.target,)
     results = Path(args.results)
     runs = unique([r for target in targets for r in experiments.runs(target, plan)])
+    runs.sort(key=lambda run: run.training.seed)  # stopped early, every row has a seed before one has two
     networks = {r.hash for target in targets for r in experiments.networks(target, plan)}
     if args.dry_run:
         return _listed(args, runs, networks, results)

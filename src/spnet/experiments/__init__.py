@@ -14,7 +14,7 @@ from spnet.training.config import RunConfig
 from spnet.training.runner import finished, record, unique
 
 PAPER = ("table1", "table2", "table3", "supplement-a", "figure1", "figure2", "figure3", "stability")
-TARGETS = (*PAPER, "methods")
+TARGETS = (*PAPER, "methods", "lookahead", "budgets", "precision")
 
 
 def runs(target: str, plan: Plan) -> list[RunConfig]:

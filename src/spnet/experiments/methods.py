@@ -8,11 +8,16 @@ from spnet.experiments.plan import Plan
 from spnet.experiments.section import Section
 from spnet.experiments.table import Row
 
-METHODS = (
+CORE = (
     ("convnet-aig", ""),
     ("convnet-aig", "spnet"),
     ("dynamic", ""),
     ("spnet", ""),
+)
+"""SP-Net, the two networks it is built on first, and the two together: what the second data set shows where not all
+is made on it."""
+METHODS = (
+    *CORE,
     ("skipnet", ""),
     ("skipnet", "spnet"),
     ("blockdrop", ""),
@@ -39,12 +44,13 @@ def baseline(plan: Plan) -> str:
 
 def rows(plan: Plan, data: str) -> list[Row]:
     """The static ladder (with and without SP-Net's heads and teacher), then every method at every budget."""
+    methods = METHODS if data in plan.scale.main_datasets else CORE
     found = ladder(plan, data)
     found.append(Row(f"static {plan.scale.backbone} + spnet", plan.runs(data, "static", "spnet")))
     for budget in plan.scale.budgets:
-        for method, wrapper in METHODS:
+        for method, wrapper in methods:
             found.append(Row(f"{label(method, wrapper)} at {budget}", plan.runs(data, method, wrapper), at(budget)))
-    for method, wrapper in METHODS:
+    for method, wrapper in methods:
         found.append(Row(f"{label(method, wrapper)} uncalibrated", plan.runs(data, method, wrapper)))
     return found
 

@@ -1,7 +1,7 @@
 """A plan: one experiment's scale, seeds and data, and the runs that follow from them by the common recipe."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from spnet.build import method_configs
@@ -34,6 +34,11 @@ class Plan:
     places: Mapping[str, str] = field(default_factory=dict)
     reading: str = READINGS[0]
     command: str = ""
+
+    @property
+    def few(self) -> "Plan":
+        """This plan with as many seeds as a long grid gets."""
+        return replace(self, seeds=self.seeds[: self.scale.sweep_seeds])
 
     def run(
         self, data: str, method: str, wrapper: str = "", *, seed: int = 0, backbone: str = "", **changes: Any

@@ -20,6 +20,8 @@ class Scale:
 
     Attributes:
         datasets: the first stands for the paper's CIFAR-10, the second (if any) for CIFAR-100.
+        second: what is made on the second data set: `all`, or `core` (Table 2 and the methods around SP-Net itself).
+        sweep_seeds: how many seeds a long grid gets (Table 1): where time is short, seeds go before methods.
         ladder: static networks from small to full; the last is `backbone`.
         base: settings of every run.
         dynamic: settings that runs with decisions add; the budgets are the shares of static cost they are matched to.
@@ -34,6 +36,13 @@ class Scale:
     dynamic: Mapping[str, Any]
     seeds: tuple[int, ...]
     caution: str
+    second: str = "all"
+    sweep_seeds: int = 5
+
+    @property
+    def main_datasets(self) -> tuple[str, ...]:
+        """Those that every table is made on."""
+        return self.datasets if self.second == "all" else self.datasets[:1]
 
     @property
     def budgets(self) -> tuple[float, ...]:
@@ -77,6 +86,8 @@ SCALES = {
             (0, 1, 2),
             "Scale cpu: ResNet-20, 10,000 training images, 12 epochs. Far from the paper's training; compare rows, not "
             "figures.",
+            second="core",
+            sweep_seeds=1,
         ),
         Scale(
             "gpu",

@@ -23,7 +23,7 @@ TERMS = ("classification", "rate", "path", "logits", "evolution")
 def sections(plan: Plan) -> list[Section]:
     budget = plan.scale.budgets[0]
     found = []
-    for data in plan.scale.datasets:
+    for data in plan.scale.main_datasets:
         steps = [
             ("E1 dynamic", plan.runs(data, "dynamic")),
             ("E2 + stage classifiers", _spnet(plan, data, **NOTHING)),

@@ -51,4 +51,4 @@ def sections(plan: Plan) -> list[Section]:
 
 
 def _point(plan: Plan, data: str, reading: str, name: str, value: float) -> tuple[RunConfig, ...]:
-    return plan.runs(data, "spnet", **weights(reading, **{**CENTRE, name: value}))
+    return plan.few.runs(data, "spnet", **weights(reading, **{**CENTRE, name: value}))

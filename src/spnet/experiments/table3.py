@@ -15,7 +15,7 @@ HEAD = ("method", "budget", "n", "without %", "with SP-Net %", "gain", "% of sta
 
 def sections(plan: Plan) -> list[Section]:
     found = []
-    for data in plan.scale.datasets:
+    for data in plan.scale.main_datasets:
         rows = []
         for budget in plan.scale.budgets:
             for method in METHODS:

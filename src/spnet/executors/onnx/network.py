@@ -62,12 +62,16 @@ def check_form(net: DynamicNetwork) -> None:
 
 @dataclass
 class _Decision:
-    """One block's decision. `one` (B, 1) int64 is the option, or for two options a bool: run?"""
+    """One block's decision. `one` (B, 1) int64 is the option, or for two options a bool: run?
+
+    `rows[k]`, where they are known already: (n, 1) indices of the samples that take option k.
+    """
 
     options: int
     one: str
     binary: bool
     masks: dict[int, str] = field(default_factory=dict)
+    rows: dict[int, str] = field(default_factory=dict)
 
     def takes(self, g: Graph, option: int) -> str:
         """(B, 1) bool: does the sample take this option?"""
@@ -163,7 +167,11 @@ class _Walk:
             self.columns[blocks[0]] = chosen
         else:  # a block without a router lies between
             self.columns.update(zip(blocks, parts, strict=True))
-        return {i: _Decision(self.net.options[i], part, self.binary) for i, part in zip(blocks, parts, strict=True)}
+        found = {i: _Decision(self.net.options[i], part, self.binary) for i, part in zip(blocks, parts, strict=True)}
+        if self.form == "batch" and self.binary and len(blocks) > 1:
+            for i, rows in zip(blocks, self._rows_of_all(chosen, len(blocks)), strict=True):
+                found[i].rows[1] = rows
+        return found
 
     def _prepend_offsets(self) -> None:
         """Last layers' biases + forced bias + shift x cost, for all blocks at once, split by readout."""
@@ -208,7 +216,7 @@ class _Walk:
         """Any batch: gather the samples of an option, run it, put the results back."""
         g = self.g
         first = 1 if block.identity_skip else 0  # skipped samples stay where they are
-        rows = [self._rows(decision.takes(g, k)) for k in range(first, decision.options)]
+        rows = [decision.rows.get(k) or self._rows(decision.takes(g, k)) for k in range(first, decision.options)]
         parts = [emit_block(g, block, k, self._gather(x, r)) for k, r in enumerate(rows, first)]
         if block.identity_skip:
             for r, part in zip(rows, parts, strict=True):
@@ -234,6 +242,16 @@ class _Walk:
         """(n, 1) indices of the samples whose (B, 1) mask is set."""
         g = self.g
         return g.add("Transpose", g.add("NonZero", g.add("Squeeze", mask, g.constant([1], np.int64))), perm=[1, 0])
+
+    def _rows_of_all(self, masks: str, blocks: int) -> list[str]:
+        """`_rows` of every column of (B, blocks) masks, by seven nodes instead of three a block."""
+        g = self.g
+        by_block = g.add("Transpose", masks, perm=[1, 0])
+        counted = g.add("Cast", by_block, to=TensorProto.INT64)
+        counts = g.add("ReduceSum", counted, g.constant([1], np.int64), keepdims=0)
+        _, samples = g.add_many("Split", 2, g.add("NonZero", by_block), axis=0)  # in the order of the blocks
+        samples = g.add("Reshape", samples, g.constant([-1, 1], np.int64))
+        return g.add_many("Split", blocks, samples, counts, axis=0)
 
     def _join_decisions(self, batch: int | str) -> ValueInfoProto:
         """Concatenate the decisions of all blocks; ungated blocks show their last option."""
