@@ -3,12 +3,14 @@
 At batch 1 the routers of a deep network take most of what skipping saves; `lookahead` and `hidden` are the remedy.
 """
 
+from typing import Any
+
 from spnet.experiments.methods import at, baseline, ladder
 from spnet.experiments.plan import Plan
 from spnet.experiments.section import Section
 from spnet.experiments.table import Row
 
-ROUTERS = (
+ROUTERS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("one router a block, 128 wide", {}),
     ("lookahead 6, 128 wide", {"lookahead": 6}),
     ("one router a block, 16 wide", {"hidden": 16}),

@@ -15,7 +15,6 @@ differently, so decisions may differ where the margin is below 1e-4 or so.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -25,6 +24,7 @@ from onnx import ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
 from spnet.backbones.base import Block
 from spnet.dynamic import DynamicNetwork
 from spnet.executors.onnx.blocks import block_emitter, emit_block
+from spnet.executors.onnx.decisions import Decision, rows_of_columns
 from spnet.executors.onnx.graph import IR_VERSION, OPSET, Graph
 from spnet.executors.onnx.layers import emit_layers
 from spnet.executors.onnx.routers import Readout, emit_router
@@ -60,29 +60,6 @@ def check_form(net: DynamicNetwork) -> None:
         emit_router(net.router)
 
 
-@dataclass
-class _Decision:
-    """One block's decision. `one` (B, 1) int64 is the option, or for two options a bool: run?
-
-    `rows[k]`, where they are known already: (n, 1) indices of the samples that take option k.
-    """
-
-    options: int
-    one: str
-    binary: bool
-    masks: dict[int, str] = field(default_factory=dict)
-    rows: dict[int, str] = field(default_factory=dict)
-
-    def takes(self, g: Graph, option: int) -> str:
-        """(B, 1) bool: does the sample take this option?"""
-        if option not in self.masks:
-            if self.binary:
-                self.masks[option] = self.one if option == 1 else g.add("Not", self.one)
-            else:
-                self.masks[option] = g.add("Equal", self.one, g.constant(option, np.int64))
-        return self.masks[option]
-
-
 class _Walk:
     """Emits the blocks in the order of the eager loop."""
 
@@ -104,7 +81,7 @@ class _Walk:
     def model(self) -> ModelProto:
         net, g = self.net, self.g
         batch = 1 if self.form == "single" else "batch"
-        decisions: dict[int, _Decision] = {}
+        decisions: dict[int, Decision] = {}
         emitter = emit_router(net.router) if net.router is not None else None
         readout = emitter.start(g, "image") if emitter else None
         if readout:
@@ -140,12 +117,12 @@ class _Walk:
     def _pooled(self, x: str) -> Callable[[], str]:
         return lambda: emit_layers(self.g, self.net.backbone.pool, x)
 
-    def _option(self, decision: _Decision) -> Callable[[], str]:
+    def _option(self, decision: Decision) -> Callable[[], str]:
         if not decision.binary:
             return lambda: decision.one
         return lambda: self.g.add("Cast", decision.one, to=TensorProto.INT64)
 
-    def _decide(self, readout: Readout) -> dict[int, _Decision]:
+    def _decide(self, readout: Readout) -> dict[int, Decision]:
         """Logits of some blocks -> their decisions. The bias, threshold and forcing come as one offset, made in
         front."""
         g, blocks = self.g, readout.blocks
@@ -167,9 +144,9 @@ class _Walk:
             self.columns[blocks[0]] = chosen
         else:  # a block without a router lies between
             self.columns.update(zip(blocks, parts, strict=True))
-        found = {i: _Decision(self.net.options[i], part, self.binary) for i, part in zip(blocks, parts, strict=True)}
+        found = {i: Decision(self.net.options[i], part, self.binary) for i, part in zip(blocks, parts, strict=True)}
         if self.form == "batch" and self.binary and len(blocks) > 1:
-            for i, rows in zip(blocks, self._rows_of_all(chosen, len(blocks)), strict=True):
+            for i, rows in zip(blocks, rows_of_columns(g, chosen, len(blocks)), strict=True):
                 found[i].rows[1] = rows
         return found
 
@@ -196,7 +173,7 @@ class _Walk:
         self.g.nodes[:0] = g.nodes
         self.g.initializers += g.initializers
 
-    def _choose_one(self, block: Block, decision: _Decision, x: str) -> str:
+    def _choose_one(self, block: Block, decision: Decision, x: str) -> str:
         """Batch 1: a chain of `If`s from the full option down."""
 
         def options_up_to(g: Graph, k: int) -> str:
@@ -212,11 +189,11 @@ class _Walk:
         conditions = {k: decision.takes(self.g, k) for k in range(1, decision.options)}
         return options_up_to(self.g, decision.options - 1)
 
-    def _choose_rows(self, block: Block, decision: _Decision, x: str) -> str:
+    def _choose_rows(self, block: Block, decision: Decision, x: str) -> str:
         """Any batch: gather the samples of an option, run it, put the results back."""
         g = self.g
         first = 1 if block.identity_skip else 0  # skipped samples stay where they are
-        rows = [decision.rows.get(k) or self._rows(decision.takes(g, k)) for k in range(first, decision.options)]
+        rows = [decision.rows_of(g, k) for k in range(first, decision.options)]
         parts = [emit_block(g, block, k, self._gather(x, r)) for k, r in enumerate(rows, first)]
         if block.identity_skip:
             for r, part in zip(rows, parts, strict=True):
@@ -237,21 +214,6 @@ class _Walk:
         part = self.g.add("GatherND", x, rows)
         self.g.describe(part, [f"samples_of_{part}", *[None] * (self.rank - 1)])
         return part
-
-    def _rows(self, mask: str) -> str:
-        """(n, 1) indices of the samples whose (B, 1) mask is set."""
-        g = self.g
-        return g.add("Transpose", g.add("NonZero", g.add("Squeeze", mask, g.constant([1], np.int64))), perm=[1, 0])
-
-    def _rows_of_all(self, masks: str, blocks: int) -> list[str]:
-        """`_rows` of every column of (B, blocks) masks, by seven nodes instead of three a block."""
-        g = self.g
-        by_block = g.add("Transpose", masks, perm=[1, 0])
-        counted = g.add("Cast", by_block, to=TensorProto.INT64)
-        counts = g.add("ReduceSum", counted, g.constant([1], np.int64), keepdims=0)
-        _, samples = g.add_many("Split", 2, g.add("NonZero", by_block), axis=0)  # in the order of the blocks
-        samples = g.add("Reshape", samples, g.constant([-1, 1], np.int64))
-        return g.add_many("Split", blocks, samples, counts, axis=0)
 
     def _join_decisions(self, batch: int | str) -> ValueInfoProto:
         """Concatenate the decisions of all blocks; ungated blocks show their last option."""
