@@ -1,6 +1,8 @@
 """One network calibrated to a budget, or a network trained for it? SP-Net at several target rates, as it lands and
 calibrated."""
 
+from typing import Any
+
 from spnet.experiments.methods import at, baseline, ladder
 from spnet.experiments.plan import Plan
 from spnet.experiments.section import Section
@@ -13,7 +15,10 @@ def sections(plan: Plan) -> list[Section]:
     data = plan.scale.datasets[0]
     # The common recipe's own target is left out of the settings, so that its runs are shared.
     common = plan.scale.dynamic["target"]
-    trained = {t: plan.few.runs(data, "spnet", **({} if t == common else {"target": t})) for t in TARGETS}
+    trained = {}
+    for target in TARGETS:
+        changes: dict[str, Any] = {} if target == common else {"target": target}
+        trained[target] = plan.few.runs(data, "spnet", **changes)
     rows = [Row(f"target {target}, uncalibrated", runs) for target, runs in trained.items()]
     rows += [
         Row(f"target {target}, at {budget}", runs, at(budget))
