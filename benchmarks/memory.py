@@ -1,4 +1,4 @@
-"""Memory of a training: does it grow? Resident memory after 100 steps, at the end, and the peak.
+"""Memory of a training: does it grow? Resident memory after 100 steps, at the end, and the peak; the median step.
 
     python benchmarks/memory.py --backbone resnet20 --method spnet --steps 1000 --batch 32 --json
 
@@ -9,11 +9,13 @@ each time.
 import argparse
 import json
 import resource
+import statistics
+import time
 
 import torch
 from training import stepper
 
-from spnet.training.devices import reuse_freed_memory
+from spnet.training.devices import resolve_precision, reuse_freed_memory
 from spnet.training.finish import made_with
 
 
@@ -32,21 +34,26 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--size", type=int, default=32)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--precision", default="auto", help="auto, fp32 or bf16")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     reuse_freed_memory()
-    run = stepper(args.method, "", args.backbone, args.batch, args.size, "fp32")
-    held = {}
+    precision = resolve_precision(args.precision, torch.device("cpu"))
+    run = stepper(args.method, "", args.backbone, args.batch, args.size, precision)
+    held, seconds = {}, []
     for step in range(1, args.steps + 1):
+        start = time.perf_counter()
         run()
+        seconds.append(time.perf_counter() - start)
         if step in (min(100, args.steps), args.steps):
             held[step] = round(resident_mib(), 1)
     result = {
         **{name: getattr(args, name) for name in ("backbone", "method", "steps", "batch", "size")},
         "resident_mib": held,
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-        "made_with": made_with("fp32"),
+        "step_ms": round(1e3 * statistics.median(seconds), 1),
+        "made_with": made_with(precision),
     }
     print(json.dumps(result) if args.json else f"{args.method} on {args.backbone}, batch {args.batch}: {held} MiB")
 

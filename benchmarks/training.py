@@ -3,7 +3,7 @@
     python benchmarks/training.py --backbone resnet20 --threads 2 --json
 
 Interleaved rounds, medians, ratios; random images; forward, backward and SGD. `ratios` are each method's step, in the
-precision a training would choose here, over the static fp32 step.
+precision a training would choose here (or `--precision`), over the static fp32 step.
 """
 
 import argparse
@@ -78,12 +78,13 @@ def main() -> None:
     parser.add_argument(
         "--methods", help="comma-separated, such as skipnet,rdi-net+spnet; default static, convnet-aig, spnet"
     )
+    parser.add_argument("--precision", default="auto", help="of all but the base: auto, fp32 or bf16")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     reuse_freed_memory()
     torch.manual_seed(0)
-    precision = resolve_precision("auto", torch.device("cpu"))
+    precision = resolve_precision(args.precision, torch.device("cpu"))
     chosen = [tuple(name.split("+")) for name in args.methods.split(",")] if args.methods else METHODS
     steppers = {"static fp32": stepper("static", "", args.backbone, args.batch, args.size, "fp32")}
     for method, *wrapper in chosen:
