@@ -127,6 +127,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         )
     finally:
         close()
+    if outcome.rank:
+        sys.exit(0)  # the first process speaks for all
     if not outcome.finished:
         gained = len(outcome.rows) - outcome.begun_at
         if not gained:

@@ -178,7 +178,7 @@ def self_critical_advantage(
     The first `closed` blocks run in both. Also returned: what is worth watching.
     """
     greedy_BK = torch.stack([largest(logits_BK) for logits_BK in trace.router_logits], 1)
-    greedy_BK[:, :closed] = 1
+    greedy_BK[:, :closed].fill_(1)
     with evaluating(net.backbone):
         baseline = net(batch.images, sampler=KnownPath(greedy_BK), heads=False)
     reward_B, greedy_reward_B = (

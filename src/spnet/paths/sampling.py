@@ -166,7 +166,7 @@ class AllRun:
 
     def __call__(self, i: int, logits_BK: Tensor, noise: torch.Generator | None) -> Draw:
         gate_BK = torch.zeros_like(widened(logits_BK))
-        gate_BK[:, -1] = 1
+        gate_BK[:, -1].fill_(1)
         return _certain(gate_BK)
 
 

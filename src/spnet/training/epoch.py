@@ -29,6 +29,7 @@ def train_epoch(
     streams: Streams,
     epoch_in_phase: int,
     precision: str,
+    rank: int = 0,
     world_size: int = 1,
     record: Record | None = None,
     out_of_time: Any = lambda: False,
@@ -37,6 +38,7 @@ def train_epoch(
     it).
 
     Args:
+        rank, world_size: which of several processes this is; each takes its part of every batch.
         record: how to capture the step; None takes every step as it is.
     """
     step = TrainingStep(
@@ -56,14 +58,15 @@ def train_epoch(
     per_epoch = max(1, len(split) // batch_size)
     total = per_epoch * phase.epochs
     with around:
-        for index, (images, labels) in enumerate(epoch_batches(split, batch_size, streams.order)):
+        batches = epoch_batches(split, batch_size, streams.order, part=(rank, world_size))
+        for index, (images, labels) in enumerate(batches):
             rate = learning_rate(optimizer_config, (epoch_in_phase * per_epoch + index) / total)
             set_rate(optimizer, rate)
             if index == per_epoch - 1:
                 step(images, labels, shares=True)
             else:
                 take(images, labels)
-            tally.count(len(labels) * phase.copies, rate)
+            tally.count(batch_size * phase.copies, rate)
             if out_of_time():
                 return None
     return tally

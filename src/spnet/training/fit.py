@@ -27,7 +27,7 @@ from spnet.training.events import append_event, start_events
 from spnet.training.finish import finish
 from spnet.training.monitor import PROBE, Monitor
 from spnet.training.schedule import build_optimizer
-from spnet.training.start import build, refuse_capture
+from spnet.training.start import build, refuse_capture, refuse_sharing
 from spnet.training.streams import Streams
 
 Report = Callable[[dict[str, Any]], None]
@@ -37,7 +37,7 @@ Report = Callable[[dict[str, Any]], None]
 class Outcome:
     """`finished` is False when the time limit stopped the run; `result` is then None.
 
-    `begun_at`: epochs that were done before this call.
+    `begun_at`: epochs that were done before this call. `rank`: of several processes the first, 0, writes and speaks.
     """
 
     net: DynamicNetwork
@@ -45,6 +45,7 @@ class Outcome:
     finished: bool
     result: dict[str, Any] | None = None
     begun_at: int = 0
+    rank: int = 0
 
 
 @dataclass
@@ -99,6 +100,7 @@ def fit(
     reuse_freed_memory()
     training = config.training
     place = take_place(devices)
+    refuse_sharing(training.batch_size, place, time_limit)
     parts = Parts.of(dataset, config).to(place.device)
     method, net = build(config, dataset, place.device, init)
     if (training.budget or training.more_budgets) and not any(net.gated):
@@ -164,6 +166,7 @@ def fit(
             streams=Streams(training.seed, epoch, place.device, place.rank),
             epoch_in_phase=epoch_in_phase,
             precision=precision,
+            rank=place.rank,
             world_size=place.world_size,
             record=cuda_graph if training.capture else None,
             out_of_time=lambda: time_limit is not None and time.monotonic() - started > time_limit,
@@ -182,7 +185,7 @@ def fit(
             checkpoint.write_metrics(out, rows)
             checkpoint.save_network(out, net)
             keep(epoch + 1)
-        report(row)
+            report(row)
         if time_limit is not None and epoch + 1 < len(schedule) and time.monotonic() - started + longest > time_limit:
             return Outcome(net, rows, finished=False, begun_at=first)
     result = finish(net, config, parts.train, parts.test, rows, precision=precision, held_out=parts.held_out)
@@ -190,7 +193,7 @@ def fit(
     if place.rank == 0:
         checkpoint.save_network(out, net)
         checkpoint.write_json(out / "result.json", result)
-    return Outcome(net, rows, finished=True, result=result, begun_at=first)
+    return Outcome(net, rows, finished=True, result=result, begun_at=first, rank=place.rank)
 
 
 def _epochs(phases: list[Phase]) -> list[tuple[Phase, int]]:

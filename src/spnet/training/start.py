@@ -49,3 +49,16 @@ def refuse_capture(training: TrainingConfig, phases: list[Phase], place: Place) 
     for phase in phases:
         if not phase.capturable or (phase.optimizer or training.main_optimizer()).name != "sgd":
             raise UserError(f"the steps of phase '{phase.name}' cannot be replayed: drop capture.")
+
+
+def refuse_sharing(batch_size: int, place: Place, time_limit: float | None) -> None:
+    """Raise `UserError` for what several processes cannot do together."""
+    if place.world_size == 1:
+        return
+    if batch_size % place.world_size or batch_size < 2 * place.world_size:
+        raise UserError(
+            f"batch_size {batch_size} cannot be shared by {place.world_size} processes: take a multiple of that, and "
+            "two images for each."
+        )
+    if time_limit is not None:
+        raise UserError("a time limit needs one process: several would stop at different steps.")

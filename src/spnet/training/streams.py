@@ -12,15 +12,16 @@ from spnet.dynamic import Noise
 
 
 class Streams:
-    """The generators of one epoch, on one device; rank separates processes."""
+    """The generators of one epoch, on one device. Several processes share one order, of which each takes its part, and
+    nothing else."""
 
     def __init__(self, seed: int, epoch: int, device: torch.device, rank: int = 0) -> None:
-        def stream(name: str, device: torch.device = device) -> torch.Generator:
+        def stream(name: str, rank: int = rank) -> torch.Generator:
             generator = torch.Generator(device=device)
             generator.manual_seed(stream_seed(seed, name, epoch, rank))
             return generator
 
-        self.order = stream("order")
+        self.order = stream("order", rank=0)
         self.augmentation = stream("augmentation")
         self.student = Noise(gates=stream("student-gates"), dropout=stream("student-dropout"))
         self.teacher = Noise(gates=stream("teacher-gates"), dropout=stream("teacher-dropout"))
