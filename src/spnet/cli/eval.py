@@ -1,6 +1,7 @@
 """`spnet eval`: the figures of a trained network on its test images."""
 
 import argparse
+from dataclasses import asdict
 from typing import Any
 
 from spnet.cli import Parser
@@ -9,10 +10,14 @@ from spnet.cli import Parser
 def configure(parser: Parser, argv: list[str]) -> None:
     parser.add_argument("run", metavar="RUN", help="run folder, or the name of a shipped network")
     parser.add_argument(
-        "--executor", default="masked", metavar="E", help="masked, branching, gathered, onnx or auto (default masked)"
+        "--executor", metavar="E", help="masked, branching, gathered, onnx or auto (default masked; auto for a time)"
     )
-    parser.add_argument(
+    budgets = parser.add_mutually_exclusive_group()
+    budgets.add_argument(
         "--budget", type=float, metavar="B", help="calibrate on training images to this share of the static cost"
+    )
+    budgets.add_argument(
+        "--budget-ms", type=float, metavar="MS", help="or to this mean time of a single image here, in milliseconds"
     )
     parser.add_argument(
         "--max-cost", type=float, metavar="C", help="bound the cost of every single image to this share of the static"
@@ -39,20 +44,29 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     folder = run_folder(args.run)
     config, _ = read_config(folder)
     net = load(args.run)
+    timed = args.budget_ms is not None
+    executor = args.executor or ("auto" if timed else "masked")
     rules = {"exit_confidence": args.exit_confidence, "max_cost": args.max_cost}
-    engine = Engine(net, args.executor, budget=args.budget, threads=args.threads, **rules)
+    engine = Engine(net, executor, budget=args.budget, threads=args.threads, **rules)
     dataset = data.load(args.data or config.data)
     if (dataset.in_channels, *dataset.image_size) != net.input_shape or dataset.num_classes != net.num_classes:
         found = f"{(dataset.in_channels, *dataset.image_size)} with {dataset.num_classes} classes"
         raise UserError(f"--data gives images of {found}; this network takes {net.input_shape} with {net.num_classes}.")
-    if args.budget is not None:
-        engine.calibrate(spread(dataset.train, CALIBRATION_IMAGES).images)
-    plain = args.executor == "masked" and not any(rule is not None for rule in rules.values())
-    batch = 1 if args.executor == "branching" else 256
+    reached = {}
+    if args.budget is not None or timed:
+        images = spread(dataset.train, CALIBRATION_IMAGES).images
+        reached["calibration_cost"] = engine.calibrate(images, budget_ms=args.budget_ms)
+    if engine.latency is not None:
+        reached["budget_ms"] = args.budget_ms
+        reached["milliseconds_per_image"] = engine.latency.milliseconds_per_image
+        reached["latency"] = asdict(engine.latency)
+    plain = executor == "masked" and not any(rule is not None for rule in rules.values())
+    batch = 1 if executor == "branching" or timed else 256  # `auto` may run something else in batches
     figures = evaluate(net, dataset.test, forward=None if plain else engine, batch_size=batch)
     return {
         **figures,
-        "executor": args.executor,
+        **reached,
+        "executor": executor,
         "run": str(args.run),
         "label": config.label,
         "made_with": made_with("fp32"),
@@ -62,16 +76,25 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def describe(result: dict[str, Any]) -> str:
     kl = result["evolution_kl"]
     stages = ", ".join(f"{accuracy:.2f}" for accuracy in result["stage_accuracy"])
-    return "\n".join(
-        [
-            f"{result['label']}  {result['run']}  (executor {result['executor']}, {result['threads']} threads)",
-            f"accuracy            {result['accuracy']:.2f} %  (n = {result['n']}; by stage {stages})",
-            f"cost                {result['macs_mean'] / 1e6:.3f} MMACs = {result['gflops_mean']:.5f} GFLOPs = "
-            f"{100 * result['cost_ratio']:.1f} % of static",
-            f"execution rate      {result['execution_rate']:.3f}, {result['distinct_paths']} distinct paths",
-            f"shuffled paths      {result['accuracy_shuffled_paths']:.2f} %   "
-            f"one fixed path {result['accuracy_fixed_path']:.2f} % at {100 * result['cost_ratio_fixed_path']:.1f} %",
-            f"evolution KL        {'not seen by this executor' if kl is None else format(kl, '.5f')}",
-            f"images per second   {result['images_per_second']:.0f}",
-        ]
+    lines = [
+        f"{result['label']}  {result['run']}  (executor {result['executor']}, {result['threads']} threads)",
+        f"accuracy            {result['accuracy']:.2f} %  (n = {result['n']}; by stage {stages})",
+        f"cost                {result['macs_mean'] / 1e6:.3f} MMACs = {result['gflops_mean']:.5f} GFLOPs = "
+        f"{100 * result['cost_ratio']:.1f} % of static",
+        f"execution rate      {result['execution_rate']:.3f}, {result['distinct_paths']} distinct paths",
+        f"shuffled paths      {result['accuracy_shuffled_paths']:.2f} %   "
+        f"one fixed path {result['accuracy_fixed_path']:.2f} % at {100 * result['cost_ratio_fixed_path']:.1f} %",
+        f"evolution KL        {'not seen by this executor' if kl is None else format(kl, '.5f')}",
+        f"images per second   {result['images_per_second']:.0f}",
+    ]
+    return "\n".join(lines + ([_time(result)] if "latency" in result else []))
+
+
+def _time(result: dict[str, Any]) -> str:
+    late = result["latency"]
+    static = "; the static network meets this, nothing is skipped" if late["runs"] == "static" else ""
+    return (
+        f"time per image      {late['milliseconds_per_image']:.3g} ms of {result['budget_ms']:g} ms  (batch 1, "
+        f"{late['runs']}, n = {late['n']} training images, p50 {late['p50']:.3g}, p90 {late['p90']:.3g}, "
+        f"p99 {late['p99']:.3g}; {late['clean']} of {late['passes']} passes undisturbed{static})"
     )
