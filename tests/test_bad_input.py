@@ -139,12 +139,22 @@ def test_a_budget_for_a_static_network(refused):
         (["--exit-confidence", "90"], "exit_confidence is a probability, such as 0.9; not 90.0"),
         (["--max-cost", "70"], "max_cost is a share of the static cost, such as 0.7; not 70"),
         (["--max-cost", "0.01"], "max_cost 0.01 is out of reach: the cheapest path costs 0."),
+        (["--sweep", "--budget", "0.7"], "--sweep sets budgets and exits itself: leave out --budget."),
+        (["--sweep", "--budget-ms", "3"], "--sweep sets budgets and exits itself: leave out --budget-ms."),
+        (["--sweep", "--max-cost", "1", "--exit-confidence", "0.9"], "leave out --max-cost and --exit-confidence."),
+        (["--sweep", "--executor", "gatherd"], "unknown executor 'gatherd'. Did you mean 'gathered'?"),
+        (["--out", "somewhere"], "--out is where a sweep goes: add --sweep, or leave it out"),
         (["--data", "digit"], "unknown data 'digit'. Did you mean 'digits'?"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_impossible_evaluations(argv: list[str], words: str, trained: Path, refused):
     assert words in refused("eval", trained, *argv)
+
+
+def test_a_sweep_of_a_static_network(refused, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("spnet.data.load", lambda spec: pytest.fail("nothing has to be read for this"))
+    assert "a static network has no decisions to sweep" in refused("eval", "cifar10-static", "--sweep")
 
 
 # Data
