@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-from PIL import Image
+from PIL import Image, ImageOps
 
 session: Any = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
 text = session.get_modelmeta().custom_metadata_map
@@ -19,9 +19,9 @@ classes, mean, std, (channels, height, width), macs = (
 )
 always = macs["stem"] + macs["head"] + macs["router_start"] + sum(macs["routers"])
 for name in sys.argv[2:]:
-    picture = (
-        Image.open(name).convert("RGB" if channels == 3 else "L").resize((width, height), Image.Resampling.BILINEAR)
-    )
+    picture = ImageOps.exif_transpose(Image.open(name))  # as `spnet predict` does: upright, scaled to cover, centre cut
+    picture = picture if picture.mode in ("L", "RGB") else picture.convert("RGB")
+    picture = ImageOps.fit(picture, (width, height), Image.Resampling.BICUBIC).convert("RGB" if channels == 3 else "L")
     pixels = np.asarray(picture, np.float32).reshape(height, width, channels) / 255
     image = ((pixels - mean) / std).astype(np.float32).transpose(2, 0, 1)[None]
     logits, decisions = session.run(["logits", "decisions"], {"image": image})

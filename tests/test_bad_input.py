@@ -130,16 +130,31 @@ def test_a_budget_for_a_static_network(refused):
         (["--threads", "0"], "threads must be at least 1, not 0"),
         (["--threads", "two"], "invalid int value: 'two'"),
         (["--budget", "0"], "budget is a share of the static cost"),
+        (["--budget-ms", "0"], "budget_ms is a time per image in milliseconds, such as 3.0; not 0.0"),
+        (["--budget-ms", "nan"], "budget_ms is a time per image in milliseconds, such as 3.0; not nan"),
+        (["--budget-ms", "soon"], "invalid float value: 'soon'"),
+        (["--budget-ms", "3", "--budget", "0.7"], "argument --budget: not allowed with argument --budget-ms"),
+        (["--budget-ms", "3", "--executor", "masked"], "takes the same time whatever is decided: use 'auto'"),
         (["--budget", "0.01"], "budget 0.01 is out of reach: this network costs 0."),
         (["--exit-confidence", "90"], "exit_confidence is a probability, such as 0.9; not 90.0"),
         (["--max-cost", "70"], "max_cost is a share of the static cost, such as 0.7; not 70"),
         (["--max-cost", "0.01"], "max_cost 0.01 is out of reach: the cheapest path costs 0."),
+        (["--sweep", "--budget", "0.7"], "--sweep sets budgets and exits itself: leave out --budget."),
+        (["--sweep", "--budget-ms", "3"], "--sweep sets budgets and exits itself: leave out --budget-ms."),
+        (["--sweep", "--max-cost", "1", "--exit-confidence", "0.9"], "leave out --max-cost and --exit-confidence."),
+        (["--sweep", "--executor", "gatherd"], "unknown executor 'gatherd'. Did you mean 'gathered'?"),
+        (["--out", "somewhere"], "--out is where a sweep goes: add --sweep, or leave it out"),
         (["--data", "digit"], "unknown data 'digit'. Did you mean 'digits'?"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_impossible_evaluations(argv: list[str], words: str, trained: Path, refused):
     assert words in refused("eval", trained, *argv)
+
+
+def test_a_sweep_of_a_static_network(refused, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("spnet.data.load", lambda spec: pytest.fail("nothing has to be read for this"))
+    assert "a static network has no decisions to sweep" in refused("eval", "cifar10-static", "--sweep")
 
 
 # Data

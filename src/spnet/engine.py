@@ -2,7 +2,7 @@
 
 import importlib.util
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -14,6 +14,9 @@ from spnet.executors import EAGER, masked
 from spnet.measure.profile import Profile, load_profile
 from spnet.trace import Trace
 from spnet.training.calibrate import calibrate
+
+if TYPE_CHECKING:
+    from spnet.measure.time_budget import Latency
 
 EXECUTORS = ("auto", *EAGER, "onnx")
 
@@ -68,6 +71,8 @@ class Engine:
         self.exit_confidence = exit_confidence
         self.max_cost = max_cost
         self.expected_cost = expected_cost
+        self.latency: Latency | None = None
+        """What `calibrate` to a time measured; None before, and after any other calibration."""
         self._pending_budget = budget
         if executor == "onnx":
             self._refuse_onnx()
@@ -127,7 +132,6 @@ class Engine:
         rules = {"exit_confidence": self.exit_confidence, "max_cost": self.max_cost}
         return self.model(images, executor=executor, heads=False, **rules)
 
-    @torch.no_grad()
     def __call__(self, images: Tensor, force: Tensor | None = None) -> Trace:
         """Run images (B, C, H, W), uint8 or normalised float.
 
@@ -136,6 +140,10 @@ class Engine:
         """
         if self._pending_budget is not None:
             raise UserError("this engine has a budget but was not calibrated: call engine.calibrate(images) first.")
+        return self._run(images, force)
+
+    @torch.no_grad()
+    def _run(self, images: Tensor, force: Tensor | None = None) -> Trace:
         if images.is_floating_point() and not bool(images.isfinite().all()):
             raise UserError("the images hold NaN or infinite values: check how they were normalised.")
         name = self.choice(len(images))
@@ -147,20 +155,46 @@ class Engine:
             return self.model.forward_path(images, force, executor=EAGER[name], heads=False)
         return self._free(images, EAGER[name])
 
-    def calibrate(self, images: Tensor, budget: float | None = None) -> float:
-        """Shift the decision thresholds until the mean cost on `images` is `budget`; returns the cost reached.
+    def calibrate(self, images: Tensor, budget: float | None = None, *, budget_ms: float | None = None) -> float:
+        """Shift the decision thresholds until the mean cost on `images` is `budget`, or an image takes `budget_ms`;
+        returns the cost reached.
 
         Early exits and a bound on single images count: the cost is what this engine will really spend.
 
         Args:
             images: (N, C, H, W) representative images, uint8; no labels are needed. A few hundred at least.
             budget: share of the static cost; the engine's own when left out.
+            budget_ms: instead, mean wall time of an image at batch 1, in milliseconds, with this executor, on this
+                machine as busy as it is now. `latency` then holds what was measured; its `runs` says `static`
+                where `auto` meets the time without skipping anything.
         """
-        budget = budget if budget is not None else self._pending_budget
-        if budget is None:
-            raise UserError("calibrate needs a budget, such as engine.calibrate(images, budget=0.6).")
+        if budget is not None and budget_ms is not None:
+            raise UserError("budget is a share of the static cost, budget_ms a time per image: give one of them.")
         split = Split(images, torch.zeros(len(images), dtype=torch.int64))
-        cost = calibrate(self.model, split, budget, forward=self._free)
+        if budget_ms is not None:
+            cost, self.latency = self._calibrate_to_time(split, budget_ms)
+        else:
+            budget = budget if budget is not None else self._pending_budget
+            if budget is None:
+                raise UserError("calibrate needs a budget, such as engine.calibrate(images, budget=0.6).")
+            cost, self.latency = calibrate(self.model, split, budget, forward=self._free), None
         self._pending_budget = None
         self.expected_cost = cost
         return cost
+
+    def _calibrate_to_time(self, split: Split, budget_ms: float) -> "tuple[float, Latency]":
+        from spnet.measure.time_budget import calibrate_to_time, measure
+
+        if self.executor == "masked":
+            raise UserError("the masked executor takes the same time whatever is decided: use 'auto' for budget_ms.")
+
+        def timed(cost: float) -> "Latency":
+            self.expected_cost = cost  # by which `auto` chooses
+            return measure(self._run, split.images, threads=self.threads, runs=self.choice(1))
+
+        before = self.expected_cost
+        try:
+            return calibrate_to_time(self.model, split, budget_ms, forward=self._free, timed=timed)
+        except BaseException:
+            self.expected_cost = before
+            raise

@@ -1,18 +1,30 @@
 """`spnet eval`: the figures of a trained network on its test images."""
 
 import argparse
-from typing import Any
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from spnet.cli import Parser
+
+if TYPE_CHECKING:
+    from spnet.data import Dataset
+    from spnet.dynamic import DynamicNetwork
+    from spnet.training.config import RunConfig
 
 
 def configure(parser: Parser, argv: list[str]) -> None:
     parser.add_argument("run", metavar="RUN", help="run folder, or the name of a shipped network")
     parser.add_argument(
-        "--executor", default="masked", metavar="E", help="masked, branching, gathered, onnx or auto (default masked)"
+        "--executor", metavar="E", help="masked, branching, gathered, onnx or auto (default masked; auto for a time)"
     )
-    parser.add_argument(
+    budgets = parser.add_mutually_exclusive_group()
+    budgets.add_argument(
         "--budget", type=float, metavar="B", help="calibrate on training images to this share of the static cost"
+    )
+    budgets.add_argument(
+        "--budget-ms", type=float, metavar="MS", help="or to this mean time of a single image here, in milliseconds"
     )
     parser.add_argument(
         "--max-cost", type=float, metavar="C", help="bound the cost of every single image to this share of the static"
@@ -22,56 +34,125 @@ def configure(parser: Parser, argv: list[str]) -> None:
         "--exit-confidence", type=float, metavar="P", help="leave at the first stage this sure of its class"
     )
     parser.add_argument("--threads", type=int, metavar="N", help="torch threads")
+    parser.add_argument("--sweep", action="store_true", help="the whole trade-off: many budgets and early exits")
+    parser.add_argument("--out", metavar="DIR", help="write the sweep's table and picture there")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    import torch
-
-    from spnet import data
     from spnet.engine import Engine
     from spnet.errors import UserError
     from spnet.runs import load, run_folder
     from spnet.training.calibrate import spread
     from spnet.training.checkpoint import read_config
     from spnet.training.evaluate import evaluate
-    from spnet.training.finish import CALIBRATION_IMAGES, made_with
+    from spnet.training.finish import CALIBRATION_IMAGES
 
-    folder = run_folder(args.run)
-    config, _ = read_config(folder)
+    config, _ = read_config(run_folder(args.run))
     net = load(args.run)
+    if args.sweep:
+        return _sweep(args, config, net)
+    if args.out is not None:
+        raise UserError("--out is where a sweep goes: add --sweep, or leave it out.")
+    timed = args.budget_ms is not None
+    executor = args.executor or ("auto" if timed else "masked")
     rules = {"exit_confidence": args.exit_confidence, "max_cost": args.max_cost}
-    engine = Engine(net, args.executor, budget=args.budget, threads=args.threads, **rules)
+    engine = Engine(net, executor, budget=args.budget, threads=args.threads, **rules)
+    dataset = _data(args, config, net)
+    reached = {}
+    if args.budget is not None or timed:
+        images = spread(dataset.train, CALIBRATION_IMAGES).images
+        reached["calibration_cost"] = engine.calibrate(images, budget_ms=args.budget_ms)
+    if engine.latency is not None:
+        reached["budget_ms"] = args.budget_ms
+        reached["milliseconds_per_image"] = engine.latency.milliseconds_per_image
+        reached["latency"] = asdict(engine.latency)
+    plain = executor == "masked" and not any(rule is not None for rule in rules.values())
+    batch = 1 if executor == "branching" or timed else 256  # `auto` may run something else in batches
+    figures = evaluate(net, dataset.test, forward=None if plain else engine, batch_size=batch)
+    return {**figures, **reached, **_identity(args, config, executor)}
+
+
+def _data(args: argparse.Namespace, config: "RunConfig", net: "DynamicNetwork") -> "Dataset":
+    from spnet import data
+    from spnet.errors import UserError
+
     dataset = data.load(args.data or config.data)
     if (dataset.in_channels, *dataset.image_size) != net.input_shape or dataset.num_classes != net.num_classes:
         found = f"{(dataset.in_channels, *dataset.image_size)} with {dataset.num_classes} classes"
         raise UserError(f"--data gives images of {found}; this network takes {net.input_shape} with {net.num_classes}.")
-    if args.budget is not None:
-        engine.calibrate(spread(dataset.train, CALIBRATION_IMAGES).images)
-    plain = args.executor == "masked" and not any(rule is not None for rule in rules.values())
-    batch = 1 if args.executor == "branching" else 256
-    figures = evaluate(net, dataset.test, forward=None if plain else engine, batch_size=batch)
-    return {
-        **figures,
-        "executor": args.executor,
-        "run": str(args.run),
-        "label": config.label,
-        "made_with": made_with("fp32"),
-    } | {"threads": torch.get_num_threads()}
+    return dataset
+
+
+def _identity(args: argparse.Namespace, config: "RunConfig", executor: str) -> dict[str, Any]:
+    """What was evaluated and by what."""
+    from spnet.training.finish import made_with
+
+    made = made_with("fp32")
+    named = {"executor": executor, "run": str(args.run), "label": config.label}
+    return {**named, "made_with": made, "threads": made["threads"]}
+
+
+def _sweep(args: argparse.Namespace, config: "RunConfig", net: "DynamicNetwork") -> dict[str, Any]:
+    from spnet.engine import Engine
+    from spnet.errors import UserError
+    from spnet.report.sweep import line, write
+    from spnet.training.calibrate import spread
+    from spnet.training.finish import CALIBRATION_IMAGES
+    from spnet.training.sweep import refuse_static, sweep
+
+    own = ("budget", "budget_ms", "max_cost", "exit_confidence")
+    given = [f"--{name.replace('_', '-')}" for name in own if getattr(args, name) is not None]
+    if given:
+        raise UserError(f"--sweep sets budgets and exits itself: leave out {' and '.join(given)}.")
+    refuse_static(net)  # before its data are looked for
+    executor = args.executor or "masked"
+    Engine(net, executor, threads=args.threads)  # sets the threads, and refuses what cannot run
+    dataset = _data(args, config, net)
+    part = spread(dataset.train, CALIBRATION_IMAGES)
+
+    result: dict[str, Any] = {
+        **_identity(args, config, executor),
+        "n": len(dataset.test),
+        "macs_static": net.static_macs,
+        "calibration_images": len(part),
+        "sweep": sweep(net, part, dataset.test, executor=executor, progress=lambda row: _say(line(row))),
+    }
+    if args.out is not None:
+        write(result, Path(args.out))
+        result["out"] = args.out
+    return result
+
+
+def _say(words: str) -> None:
+    print(words, file=sys.stderr, flush=True)
 
 
 def describe(result: dict[str, Any]) -> str:
+    if "sweep" in result:
+        from spnet.report.sweep import text
+
+        return text(result)
     kl = result["evolution_kl"]
     stages = ", ".join(f"{accuracy:.2f}" for accuracy in result["stage_accuracy"])
-    return "\n".join(
-        [
-            f"{result['label']}  {result['run']}  (executor {result['executor']}, {result['threads']} threads)",
-            f"accuracy            {result['accuracy']:.2f} %  (n = {result['n']}; by stage {stages})",
-            f"cost                {result['macs_mean'] / 1e6:.3f} MMACs = {result['gflops_mean']:.5f} GFLOPs = "
-            f"{100 * result['cost_ratio']:.1f} % of static",
-            f"execution rate      {result['execution_rate']:.3f}, {result['distinct_paths']} distinct paths",
-            f"shuffled paths      {result['accuracy_shuffled_paths']:.2f} %   "
-            f"one fixed path {result['accuracy_fixed_path']:.2f} % at {100 * result['cost_ratio_fixed_path']:.1f} %",
-            f"evolution KL        {'not seen by this executor' if kl is None else format(kl, '.5f')}",
-            f"images per second   {result['images_per_second']:.0f}",
-        ]
+    lines = [
+        f"{result['label']}  {result['run']}  (executor {result['executor']}, {result['threads']} threads)",
+        f"accuracy            {result['accuracy']:.2f} %  (n = {result['n']}; by stage {stages})",
+        f"cost                {result['macs_mean'] / 1e6:.3f} MMACs = {result['gflops_mean']:.5f} GFLOPs = "
+        f"{100 * result['cost_ratio']:.1f} % of static",
+        f"execution rate      {result['execution_rate']:.3f}, {result['distinct_paths']} distinct paths",
+        f"shuffled paths      {result['accuracy_shuffled_paths']:.2f} %   "
+        f"one fixed path {result['accuracy_fixed_path']:.2f} % at {100 * result['cost_ratio_fixed_path']:.1f} %",
+        f"evolution KL        {'not seen by this executor' if kl is None else format(kl, '.5f')}",
+        f"images per second   {result['images_per_second']:.0f}",
+    ]
+    return "\n".join(lines + ([_time(result)] if "latency" in result else []))
+
+
+def _time(result: dict[str, Any]) -> str:
+    late = result["latency"]
+    static = "; the static network meets this, nothing is skipped" if late["runs"] == "static" else ""
+    return (
+        f"time per image      {late['milliseconds_per_image']:.3g} ms of {result['budget_ms']:g} ms  (batch 1, "
+        f"{late['runs']}, n = {late['n']} training images, p50 {late['p50']:.3g}, p90 {late['p90']:.3g}, "
+        f"p99 {late['p99']:.3g}; {late['clean']} of {late['passes']} passes undisturbed{static})"
     )

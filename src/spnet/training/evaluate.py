@@ -110,7 +110,8 @@ def evaluate(
     results = collect(forward or net, split, batch_size)
     figures = summarise(results, net.static_macs)
     figures["images_per_second"] = figures["n"] / max(results["seconds"], 1e-9)
-    return {**figures, **path_controls(net, split, results["decisions"], batch_size)}
+    # The controls run masked: an executor that wants single images is no reason to run them one by one.
+    return {**figures, **path_controls(net, split, results["decisions"])}
 
 
 @torch.no_grad()

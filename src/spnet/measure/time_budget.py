@@ -1,0 +1,159 @@
+"""A budget in milliseconds: the decision threshold at which one image takes that long on this machine.
+
+Time is close to linear in the mean cost. So it is measured at the cheapest and at the dearest threshold, then at the
+share of the static cost that the line between them promises, and the line is drawn anew between the nearest two until
+the time is met.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from statistics import median
+
+import torch
+from torch import Tensor
+
+from spnet.data import Split
+from spnet.dynamic import DynamicNetwork
+from spnet.errors import UserError
+from spnet.measure.latency import percentiles, time_calls
+from spnet.trace import Trace
+from spnet.training.calibrate import SHIFT_LIMIT, calibrate, mean_cost, spread_indices
+from spnet.training.evaluate import Forward
+
+IMAGES = 100
+PASSES = 5
+WARM_UP = 10
+STEPS = 8
+TOLERANCE = 0.03
+COST_TOLERANCE = 0.01
+"""Of a share on the way: nearer than a time can be measured, and it spares passes over the images."""
+STATIC = "static"
+"""What `Engine.choice` calls the network without routers."""
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Wall time of single images, each decided by the network itself.
+
+    Attributes:
+        milliseconds_per_image: mean over the images, median over the passes.
+        p50, p90, p99: of single images, in milliseconds.
+        n: images of a pass.
+        passes: made; `clean`: those during which nobody else took the cores, which alone count if there are any.
+        threads: to compute with.
+        runs: what ran: `branching`, `gathered`, `onnx`, or `static` (the fallback of `auto`).
+    """
+
+    milliseconds_per_image: float
+    p50: float
+    p90: float
+    p99: float
+    n: int
+    passes: int
+    clean: int
+    threads: int
+    runs: str
+
+
+def measure(run: Forward, images: Tensor, *, threads: int, runs: str) -> Latency:
+    """Time `run` on single images, evenly spaced over `images` (N, C, H, W), after a warm-up."""
+    chosen = images[spread_indices(len(images), IMAGES).to(images.device)]
+    calls = [partial(_alone, run, image) for image in chosen.split(1)]
+    for call in calls[:WARM_UP]:
+        call()
+    timings = [time_calls(calls, 0.0) for _ in range(PASSES)]
+    clean = [timing for timing in timings if not timing.contended(threads)]
+    kept = clean or timings
+    cuts = percentiles([1e3 * seconds for timing in kept for seconds in timing.seconds])
+    mean = 1e3 * median(timing.mean for timing in kept)
+    return Latency(mean, **cuts, n=len(calls), passes=PASSES, clean=len(clean), threads=threads, runs=runs)
+
+
+def _alone(run: Forward, image: Tensor) -> Trace:
+    trace = run(image)
+    if image.is_cuda:
+        torch.cuda.synchronize(image.device)  # a launch is not yet a result
+    return trace
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """A threshold, the mean cost at it as a share of the static cost, and what was measured there."""
+
+    shift: float
+    share: float
+    latency: Latency
+
+    @property
+    def ms(self) -> float:
+        return self.latency.milliseconds_per_image
+
+
+def calibrate_to_time(
+    net: DynamicNetwork, split: Split, budget_ms: float, *, forward: Forward, timed: Callable[[float], Latency]
+) -> tuple[float, Latency]:
+    """Set `net.decision_shift` so that an image takes `budget_ms` milliseconds on average; return the mean cost, as a
+    share of the static cost, and the time measured there.
+
+    Within 3 %; where thresholds leave a gap around the time asked for, the dearest that was tried below it. If the
+    static network is what runs at the dearest threshold and meets the time, nothing has to be skipped: `runs` of the
+    latency says `static`, and the cost is 1.
+
+    Args:
+        forward: images -> trace, by which the cost is counted; it must read `net.decision_shift`.
+        timed: mean cost -> latency of what would run at that cost, with the threshold as it stands.
+
+    Raises:
+        UserError: no time, no routers, or a time this network does not take here. The threshold is then as before.
+    """
+    if not 0 < budget_ms < math.inf:
+        raise UserError(f"budget_ms is a time per image in milliseconds, such as 3.0; not {budget_ms}.")
+    if not any(net.gated):
+        raise UserError("a static network has no decisions to calibrate: choose a dynamic method, or drop budget_ms.")
+    net.eval()
+    before = net.decision_shift.clone()
+    try:
+        found = _search(net, split, budget_ms, forward, timed)
+    except BaseException:
+        net.decision_shift.copy_(before)
+        raise
+    net.decision_shift.fill_(found.shift)
+    return 1.0 if found.latency.runs == STATIC else found.share, found.latency
+
+
+def _search(
+    net: DynamicNetwork, split: Split, budget_ms: float, forward: Forward, timed: Callable[[float], Latency]
+) -> _Tried:
+    def tried(share: float) -> _Tried:
+        return _Tried(float(net.decision_shift), share, timed(share))
+
+    def end(shift: float) -> _Tried:
+        net.decision_shift.fill_(shift)
+        return tried(mean_cost(net, split, forward=forward))
+
+    low, high = end(-SHIFT_LIMIT), end(SHIFT_LIMIT)
+    if high.ms <= budget_ms and (high.latency.runs == STATIC or high.ms <= low.ms):
+        return high
+    if not low.ms * (1 - TOLERANCE) <= budget_ms <= high.ms * (1 + TOLERANCE):
+        fast, slow = sorted((low.ms, high.ms))
+        raise UserError(
+            f"budget_ms {budget_ms:g} is out of reach: this network takes {fast:.3g} to {slow:.3g} ms an image here "
+            f"(one at a time, {low.latency.threads} thread(s))."
+        )
+
+    def nearest() -> _Tried | None:
+        point = min(high, low, key=lambda point: abs(point.ms - budget_ms))
+        return point if abs(point.ms - budget_ms) <= TOLERANCE * budget_ms else None
+
+    for _ in range(STEPS):
+        if nearest():
+            break
+        part = min(0.95, max(0.05, (budget_ms - low.ms) / (high.ms - low.ms)))  # a line too far off still moves on
+        share = low.share + part * (high.share - low.share)
+        point = tried(calibrate(net, split, share, forward=forward, tolerance=COST_TOLERANCE))
+        if point.share in (low.share, high.share):  # no threshold between the two
+            break
+        low, high = (point, high) if point.ms <= budget_ms else (low, point)
+    return nearest() or low
