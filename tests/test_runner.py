@@ -1,7 +1,6 @@
 """Lists of runs: never trained twice, safe to kill, the same table afterwards."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -10,13 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from spnet import data
 from spnet.experiments.output import comma_separated, markdown
 from spnet.experiments.statistics import paired_difference, summary
 from spnet.experiments.table import Row, beaten_by_static, table
 from spnet.training.config import RunConfig
-from spnet.training.fit import fit
-from spnet.training.runner import run_all, unique, with_curves
+from spnet.training.runner import run_all, unique
 
 TINY = {"epochs": 2, "batch_size": 128, "validation": 0.0, "subset": 256}
 
@@ -104,27 +101,29 @@ sys.exit(len(run_all(runs, results=root / "results", work=root / "work", pause=0
 
 def test_a_killed_runner_ends_in_the_same_records(tmp_path: Path) -> None:
     runs = [tiny(0, epochs=1), tiny(1, epochs=3)]
-    arguments = [str(tmp_path), json.dumps([run.to_json() for run in runs])]
+    order = json.dumps([run.to_json() for run in runs])
 
-    def start() -> "subprocess.Popen[bytes]":
-        return subprocess.Popen([sys.executable, "-c", SCRIPT, *arguments], env={**os.environ, "OMP_NUM_THREADS": "1"})
+    def start(root: Path) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen([sys.executable, "-c", SCRIPT, str(root), order])
 
-    process = start()
-    while not (tmp_path / "work" / runs[1].hash / "metrics.jsonl").is_file():  # the first is done, the second under way
+    def records(root: Path) -> list[dict]:
+        return [json.loads((root / "results" / f"{run.hash}.json").read_text()) for run in runs]
+
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    process = start(killed)
+    while not (killed / "work" / runs[1].hash / "metrics.jsonl").is_file():  # the first is done, the second under way
         assert process.poll() is None
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    first = tmp_path / "results" / f"{runs[0].hash}.json"
+    first = killed / "results" / f"{runs[0].hash}.json"
     stamp = first.stat().st_mtime_ns
     time.sleep(0.5)  # the orphaned worker notices and ends
-    assert start().wait() == 0
+    assert start(killed).wait() == 0
     assert first.stat().st_mtime_ns == stamp, "a finished run was run again"
-    whole = tmp_path / "whole"
-    fit(runs[1], data.load("digits"), whole)
-    ours = json.loads((tmp_path / "results" / f"{runs[1].hash}.json").read_text())
-    theirs = with_curves(whole)
-    assert ours["final"]["accuracy"] == theirs["final"]["accuracy"] and ours["curves"] == theirs["curves"]
+    assert start(whole).wait() == 0
+    for ours, theirs in zip(records(killed), records(whole), strict=True):
+        assert ours["final"]["accuracy"] == theirs["final"]["accuracy"] and ours["curves"] == theirs["curves"]
 
 
 def test_summary_and_paired_difference() -> None:
