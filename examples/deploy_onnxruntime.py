@@ -12,7 +12,9 @@ import numpy as np
 import onnxruntime
 from PIL import Image, ImageOps
 
-session: Any = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+options: Any = onnxruntime.SessionOptions()
+options.log_severity_level = 3  # defaults of optional inputs are no news
+session: Any = onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
 text = session.get_modelmeta().custom_metadata_map
 classes, mean, std, (channels, height, width), macs = (
     json.loads(text[key]) for key in ("classes", "mean", "std", "input_shape", "macs")

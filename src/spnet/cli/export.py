@@ -17,6 +17,7 @@ def configure(parser: Parser, argv: list[str]) -> None:
     parser.add_argument(
         "--static-path", metavar="PATH", help="one path without routers: 'all', or a figure per block: 110|011|111"
     )
+    parser.add_argument("--data", metavar="NAME[:PATH]", help="real images to verify on; default: the run's own")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -34,7 +35,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     config, facts = read_config(run_folder(args.run))
     net = load(args.run)
-    images, note = _real_images(config.data)
+    images, note = _real_images(args.data or config.data)
     path = parse_path(net, args.static_path) if args.static_path else None
     form = "path" if args.static_path else "batch" if args.batch_form else "single"
     exported = export_onnx(net, args.file, form=form, path=path, classes=facts["classes"], images=images)

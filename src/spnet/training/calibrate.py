@@ -63,18 +63,19 @@ def calibrate(
         forward: what runs the images, as in `mean_cost`; it must read `net.decision_shift`.
 
     Raises:
-        UserError: the network has no routers, or no shift reaches the budget.
+        UserError: the network has no routers, or no shift reaches the budget; the threshold is then as before.
     """
     if not any(net.gated):
         raise UserError("a static network has no decisions to calibrate: choose a dynamic method, or drop the budget.")
     net.eval()
     low, high = -SHIFT_LIMIT, SHIFT_LIMIT
+    before = net.decision_shift.clone()
     ends = []
     for shift in (low, high):
         net.decision_shift.fill_(shift)
         ends.append(mean_cost(net, split, forward=forward))
     if not ends[0] - tolerance <= budget <= ends[1] + tolerance:
-        net.decision_shift.zero_()
+        net.decision_shift.copy_(before)
         raise UserError(
             f"budget {budget} is out of reach: this network costs {ends[0]:.3f} to {ends[1]:.3f} of its static cost."
         )
