@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from spnet import DynamicNetwork, Engine, UserError, create_model
+from spnet import DynamicNetwork, Engine, UserError, create_model, data
 from spnet.executors.onnx import executor as onnx_executor
 from spnet.executors.onnx.agreement import clear_samples, disagreement, probe
 from spnet.executors.onnx.blocked import BLOCKED, blocked
@@ -67,6 +67,11 @@ def images(count: int, size: int = 8, seed: int = 0) -> Tensor:
     return torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(seed))
 
 
+def real_images(count: int) -> Tensor:
+    """Handwritten digits as bytes, grey in three channels."""
+    return data.load("digits").test.images[:count].expand(-1, 3, -1, -1)
+
+
 def assert_logits_alike(found: Tensor, expected: Tensor) -> None:
     error = (found - expected).abs().amax(1) / expected.abs().amax(1)
     assert error.max() <= 1e-4
@@ -92,6 +97,8 @@ def test_every_method_agrees_with_masked(name: str, config: dict):
     run = executor(name, tuple(config.items()))
     for count in (1, 2, 33):
         assert_agrees(run, images(count))
+    for count in (1, 64):
+        assert_agrees(run, real_images(count))
     _, decisions = probe(run.net, paths=31)  # all run, all skip, random
     assert_agrees(run, images(33), decisions)
     for k in range(4):
