@@ -6,23 +6,18 @@ Shapes: B samples, n of them taking an option.
 from dataclasses import dataclass, field
 
 import numpy as np
-from onnx import TensorProto
 
 from spnet.executors.onnx.graph import Graph
 
 
 @dataclass
 class Decision:
-    """One block's decision. `one` (B, 1) int64 is the option, or for two options a bool: run?
-
-    `rows[k]`, where they are known already: (n, 1) indices of the samples that take option k.
-    """
+    """One block's decision. `one` (B, 1) int64 is the option, or for two options a bool: run?"""
 
     options: int
     one: str
     binary: bool
     masks: dict[int, str] = field(default_factory=dict)
-    rows: dict[int, str] = field(default_factory=dict)
 
     def takes(self, g: Graph, option: int) -> str:
         """(B, 1) bool: does the sample take this option?"""
@@ -35,17 +30,5 @@ class Decision:
 
     def rows_of(self, g: Graph, option: int) -> str:
         """(n, 1) indices of the samples that take this option."""
-        if option not in self.rows:
-            mask = g.add("Squeeze", self.takes(g, option), g.constant([1], np.int64))
-            self.rows[option] = g.add("Transpose", g.add("NonZero", mask), perm=[1, 0])
-        return self.rows[option]
-
-
-def rows_of_columns(g: Graph, masks: str, blocks: int) -> list[str]:
-    """(n, 1) indices of the samples set in each column of (B, blocks) masks, by seven nodes instead of three a
-    block."""
-    by_block = g.add("Transpose", masks, perm=[1, 0])
-    counts = g.add("ReduceSum", g.add("Cast", by_block, to=TensorProto.INT64), g.constant([1], np.int64), keepdims=0)
-    _, samples = g.add_many("Split", 2, g.add("NonZero", by_block), axis=0)  # in the order of the blocks
-    samples = g.add("Reshape", samples, g.constant([-1, 1], np.int64))
-    return g.add_many("Split", blocks, samples, counts, axis=0)
+        mask = g.add("Squeeze", self.takes(g, option), g.constant([1], np.int64))
+        return g.add("Transpose", g.add("NonZero", mask), perm=[1, 0])

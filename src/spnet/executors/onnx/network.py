@@ -24,7 +24,7 @@ from onnx import ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
 from spnet.backbones.base import Block
 from spnet.dynamic import DynamicNetwork
 from spnet.executors.onnx.blocks import block_emitter, emit_block
-from spnet.executors.onnx.decisions import Decision, rows_of_columns
+from spnet.executors.onnx.decisions import Decision
 from spnet.executors.onnx.graph import IR_VERSION, OPSET, Graph
 from spnet.executors.onnx.layers import emit_layers
 from spnet.executors.onnx.routers import Readout, emit_router
@@ -144,11 +144,7 @@ class _Walk:
             self.columns[blocks[0]] = chosen
         else:  # a block without a router lies between
             self.columns.update(zip(blocks, parts, strict=True))
-        found = {i: Decision(self.net.options[i], part, self.binary) for i, part in zip(blocks, parts, strict=True)}
-        if self.form == "batch" and self.binary and len(blocks) > 1:
-            for i, rows in zip(blocks, rows_of_columns(g, chosen, len(blocks)), strict=True):
-                found[i].rows[1] = rows
-        return found
+        return {i: Decision(self.net.options[i], part, self.binary) for i, part in zip(blocks, parts, strict=True)}
 
     def _prepend_offsets(self) -> None:
         """Last layers' biases + forced bias + shift x cost, for all blocks at once, split by readout."""
