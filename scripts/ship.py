@@ -31,13 +31,14 @@ def ship(run: str, name: str, static: str = "", ladder: list[str] | None = None,
     plain = RunConfig.from_json({**facts, **data})
     if plain.hash != config.hash:
         raise UserError(f"{run} was trained on '{config.data}', which is its own path: only named data sets can ship.")
-    record = _record(run)
+    record = _named_start(_record(run), static)
     rival = (run_folder(static).name, _record(static)) if static else None
     text = card(name, plain, facts["classes"], record, rival, [_record(rung) for rung in ladder or []])
     load(folder)  # refuses weights that are damaged or another network's
     if record["made_with"]["commit"].endswith("-dirty"):
         print(f"ship: {run} was trained on changed sources, {record['made_with']['commit']}", file=sys.stderr)
-    write_json(out / "config.json", {**facts, **data})
+    start = record.get("started_from")
+    write_json(out / "config.json", {**facts, **data, **({"started_from": start} if start else {})})
     write_json(out / "result.json", {**record, "config": {**record["config"], **data}})
     write_text(out / "card.md", text)
     write_bytes(out / "model.safetensors", (folder / "model.safetensors").read_bytes())  # last: it makes a name of it
@@ -53,6 +54,14 @@ def _record(run: str) -> dict[str, Any]:
         raise UserError(f"{run} is not finished: it has no result.json.")
     rows = (folder / "metrics.jsonl").is_file()
     return with_curves(folder) if rows else read_json(folder / "result.json")
+
+
+def _named_start(record: dict[str, Any], static: str) -> dict[str, Any]:
+    """The record of a run that goes on from the static network, by the name that one ships under."""
+    start = record.get("started_from")
+    if not (start and static) or start["hash"] != _record(static)["hash"]:
+        return record
+    return {**record, "started_from": {**start, "name": run_folder(static).name}}
 
 
 def main() -> int:

@@ -204,3 +204,17 @@ def test_the_card_of_a_static_network_has_no_controls(tmp_path: Path, weights: P
     sections = [line for line in text.splitlines() if line.startswith("#")]
     assert sections == ["# cifar10-static", "## Use", "## Training", "## Data", "## Intended use and limits"]
     assert "distinct paths" not in text and "started from" not in text
+
+
+def test_a_network_that_goes_on_from_its_rival_counts_both_trainings(tmp_path: Path, weights: Path) -> None:
+    static = cifar_run(tmp_path / "somewhere", "static", "resnet20", figures(93.0, 40_551_040.0))
+    ship(str(static), "cifar10-static", weights=weights)
+    start = {"name": "somewhere", "hash": json.loads((static / "result.json").read_text())["hash"]}
+    run = cifar_run(tmp_path / "run", "spnet", "resnet20", figures(92.5, 32e6), budgets=[], last=figures(92.5, 32e6),
+                    started_from=start)  # fmt: skip
+    out = ship(str(run), "cifar10", "cifar10-static", weights=weights)
+    text = (out / "card.md").read_text()
+    assert "| this network | 92.50 | 32.000 | 78.9 | 30 + 30 | 2,995,200 |" in text
+    assert "has seen the images of both trainings" in text
+    assert "started from the weights of `cifar10-static`" in text and "somewhere" not in text
+    assert json.loads((out / "config.json").read_text())["started_from"]["name"] == "cifar10-static"

@@ -124,22 +124,33 @@ def _rivals(name: str, record: Record, static: tuple[str, Record] | None, ladder
         said.append(f"The best smaller static network that costs no more, {_called(best)}, is {stands} it.")
     elif ladder:
         said.append("None of the smaller static networks costs as little.")
+    if _continues(record, static):
+        said.append("It goes on from that network and has seen the images of both trainings; the rivals, those of one.")
     said.append("Single runs: a difference of less than about two standard errors says nothing.")
     rivals = [("this network", record), *([static] if static else []), *((_called(rung), rung) for rung in ladder)]
-    return "## Against static networks\n\n" + "\n".join(said) + "\n\n" + _rivals_table(rivals)
+    seen = [int(record["train_images"]) for _, record in rivals]
+    epochs = [str(record["config"]["settings"]["epochs"]) for _, record in rivals]
+    if _continues(record, static):
+        seen[0], epochs[0] = seen[0] + seen[1], f"{epochs[1]} + {epochs[0]}"
+    return "## Against static networks\n\n" + "\n".join(said) + "\n\n" + _rivals_table(rivals, epochs, seen)
+
+
+def _continues(record: Record, static: tuple[str, Record] | None) -> bool:
+    """Whether the static rival is what the network started from."""
+    return static is not None and (record.get("started_from") or {}).get("hash") == static[1]["hash"]
 
 
 def _called(record: Record) -> str:
     return f"{record['label']} {record['config']['backbone']}"
 
 
-def _rivals_table(rivals: Sequence[tuple[str, Record]]) -> str:
+def _rivals_table(rivals: Sequence[tuple[str, Record]], epochs: Sequence[str], seen: Sequence[int]) -> str:
     full = rivals[0][1]["final"]["macs_static"]
     cells = [["network", "accuracy %", "MMACs", "% of static", "epochs", "images seen", "config"]]
-    for called, record in rivals:
+    for (called, record), length, images in zip(rivals, epochs, seen, strict=True):
         macs = record["final"]["macs_mean"]
         row = [called, fixed(record["final"]["accuracy"]), fixed(mmacs(macs), 3), fixed(100 * macs / full, 1)]
-        row += [str(record["config"]["settings"]["epochs"]), fixed(record["train_images"], 0), str(record["hash"])]
+        row += [length, fixed(images, 0), str(record["hash"])]
         cells.append(row)
     return markdown(cells)
 
