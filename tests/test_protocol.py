@@ -15,6 +15,7 @@ from spnet import DynamicNetwork, Engine, UserError, create_model
 from spnet.backbones import BlockRule, create_backbone
 from spnet.data import Dataset, Split
 from spnet.routers import PooledMLP
+from spnet.training import calibrate as calibration
 from spnet.training.calibrate import calibrate, mean_cost, reestimate_batch_norm, spread, spread_indices
 from spnet.training.evaluate import collect, evaluate, fixed_path, path_controls, summarise
 from spnet.training.finish import at_budget
@@ -59,6 +60,16 @@ def test_calibration_needs_no_label():
     shift = net.decision_shift.clone()
     calibrate(net, Split(split.images, torch.zeros_like(split.labels)), 0.6)
     assert torch.equal(net.decision_shift, shift)
+
+
+def test_a_budget_takes_few_passes(monkeypatch: pytest.MonkeyPatch):
+    net, split, passes = network(), pixels(200), []
+    count = calibration.mean_cost
+    monkeypatch.setattr(calibration, "mean_cost", lambda *a, **k: passes.append(1) or count(*a, **k))
+    for budget in (0.5, 0.6):
+        passes.clear()
+        assert calibrate(net, split, budget, tolerance=0.01) == pytest.approx(budget, rel=0.01)
+        assert len(passes) <= 8, budget  # halving from the ends took fifteen
 
 
 def test_budgets_out_of_reach():
