@@ -187,7 +187,7 @@ def test_the_card_is_made_of_the_records(tmp_path: Path, weights: Path) -> None:
         "every image on another's path: 91.00 %, 1.50 points below its own",
         "every image on one path: 92.75 % at 78.8 % of static, 0.25 points above its own",
         "`cifar10` misses by 0.50 points its static rival `cifar10-static` (93.00 %), at 80.0 % of its cost.",
-        "The best smaller static network that costs no more, static resnet14, is 0.75 points below it.",
+        "The best smaller static network at its cost (within 2 %) or less, static resnet14, is 0.75 points below it.",
         "| static resnet26 | 93.50 | 55.000 | 135.6 | 30 | 1,497,600 |",
         "--backbone resnet20 --data cifar10 --epochs 30 --lr 0.2 --init cifar10-static\n",
         "started from the weights of `cifar10-static` (config 0123456789ab)",

@@ -15,6 +15,8 @@ from spnet.training.config import RunConfig
 
 Record = Mapping[str, Any]
 """A run's result.json."""
+ALIKE = 1.02
+"""Costs within 2 % are one budget."""
 
 
 def card(
@@ -117,11 +119,13 @@ def _rivals(name: str, record: Record, static: tuple[str, Record] | None, ladder
         verb = "equals" if round(ahead, 2) == 0 else f"{'beats' if ahead > 0 else 'misses'} by {abs(ahead):.2f} points"
         share = percent_of(final["macs_mean"] / rival["macs_mean"])
         said.append(f"`{name}` {verb} its static rival `{called}` ({rival['accuracy']:.2f} %), at {share} of its cost.")
-    cheaper = [rung for rung in ladder if rung["final"]["macs_mean"] <= final["macs_mean"]]
+    cheaper = [rung for rung in ladder if rung["final"]["macs_mean"] <= ALIKE * final["macs_mean"]]
     if cheaper:
         best = max(cheaper, key=lambda rung: rung["final"]["accuracy"])
         stands = _verdict(final["accuracy"] - best["final"]["accuracy"])
-        said.append(f"The best smaller static network that costs no more, {_called(best)}, is {stands} it.")
+        said.append(
+            f"The best smaller static network at its cost (within 2 %) or less, {_called(best)}, is {stands} it."
+        )
     elif ladder:
         said.append("None of the smaller static networks costs as little.")
     if _continues(record, static):
