@@ -31,8 +31,8 @@ def ship(run: str, name: str, static: str = "", ladder: list[str] | None = None,
     plain = RunConfig.from_json({**facts, **data})
     if plain.hash != config.hash:
         raise UserError(f"{run} was trained on '{config.data}', which is its own path: only named data sets can ship.")
-    record = _named_start(_record(run), static)
     rival = (run_folder(static).name, _record(static)) if static else None
+    record = _named_start(_record(run), rival)
     text = card(name, plain, facts["classes"], record, rival, [_record(rung) for rung in ladder or []])
     load(folder)  # refuses weights that are damaged or another network's
     if record["made_with"]["commit"].endswith("-dirty"):
@@ -56,12 +56,12 @@ def _record(run: str) -> dict[str, Any]:
     return with_curves(folder) if rows else read_json(folder / "result.json")
 
 
-def _named_start(record: dict[str, Any], static: str) -> dict[str, Any]:
-    """The record of a run that goes on from the static network, by the name that one ships under."""
+def _named_start(record: dict[str, Any], static: tuple[str, dict[str, Any]] | None) -> dict[str, Any]:
+    """The record of a run that goes on from the static network (name, record), by the name that one ships under."""
     start = record.get("started_from")
-    if not (start and static) or start["hash"] != _record(static)["hash"]:
+    if not (start and static) or start["hash"] != static[1]["hash"]:
         return record
-    return {**record, "started_from": {**start, "name": run_folder(static).name}}
+    return {**record, "started_from": {**start, "name": static[0]}}
 
 
 def main() -> int:
