@@ -157,6 +157,12 @@ def test_a_sweep_of_a_static_network(refused, monkeypatch: pytest.MonkeyPatch):
     assert "a static network has no decisions to sweep" in refused("eval", "cifar10-static", "--sweep")
 
 
+def test_a_sweep_that_cannot_be_written(trained: Path, tmp_path: Path, refused, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("spnet.training.sweep.sweep", lambda *_, **__: pytest.fail("minutes spent for nothing"))
+    (tmp_path / "file").write_text("")
+    assert "cannot write" in refused("eval", trained, "--sweep", "--out", tmp_path / "file")
+
+
 # Data
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import spnet
 from spnet import DynamicNetwork, Engine, UserError, create_model
 from spnet.backbones import BlockRule, create_backbone
-from spnet.data import Dataset, Split
+from spnet.data import Augmentation, Dataset, Split, augment
 from spnet.routers import PooledMLP
 from spnet.training import calibrate as calibration
 from spnet.training.calibrate import calibrate, mean_cost, reestimate_batch_norm, spread, spread_indices
@@ -157,6 +157,22 @@ def test_reestimation_is_the_mean_over_batches():
     norm = net.backbone.stem[1]  # type: ignore[index]
     assert torch.allclose(norm.running_mean, torch.stack([x.mean((0, 2, 3)) for x in parts]).mean(0), atol=1e-5)
     assert torch.allclose(norm.running_var, torch.stack([x.var((0, 2, 3)) for x in parts]).mean(0), rtol=1e-4)
+
+
+def test_reestimation_sees_images_as_training_showed_them():
+    split, augmentation = pixels(64), Augmentation(pad=3, flip=False)
+
+    def statistics(split: Split, augmentation: Augmentation | None) -> Tensor:
+        net = network()
+        reestimate_batch_norm(net, split, augmentation, batch_size=32)
+        return net.backbone.stem[1].running_mean.clone()  # type: ignore[index]
+
+    generator = torch.Generator().manual_seed(0)
+    shifted = torch.cat([augment(part, augmentation, generator) for part in split.images.split(32)])
+    found = statistics(split, augmentation)
+    assert torch.equal(found, statistics(Split(shifted, split.labels), None))
+    assert not torch.equal(found, statistics(split, None))
+    assert torch.equal(found, statistics(split, augmentation))
 
 
 # Controls

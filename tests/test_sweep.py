@@ -28,7 +28,7 @@ def dataset() -> Dataset:
 
 @pytest.fixture(scope="module")
 def rows(trained: Path, dataset: Dataset) -> list[dict]:
-    return sweep(load(trained), dataset.train, dataset.test)
+    return sweep(load(trained), dataset.train, dataset.test, augmentation=dataset.augmentation)
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_points_are_what_one_gets_by_hand(rows: list[dict], trained: Path, datas
     net = load(trained)
     assert row(0.7)["calibration_cost"] == calibrate(net, dataset.train, 0.7)
     same(row(0.7), Engine(net, "masked"))
-    reestimate_batch_norm(net, dataset.train)
+    reestimate_batch_norm(net, dataset.train, dataset.augmentation)
     assert row(0.7, reestimated=True)["calibration_cost"] == calibrate(net, dataset.train, 0.7)
     same(row(0.7, reestimated=True), Engine(net, "masked"))
 

@@ -95,7 +95,8 @@ def _identity(args: argparse.Namespace, config: "RunConfig", executor: str) -> d
 def _sweep(args: argparse.Namespace, config: "RunConfig", net: "DynamicNetwork") -> dict[str, Any]:
     from spnet.engine import Engine
     from spnet.errors import UserError
-    from spnet.report.sweep import line, write
+    from spnet.files import write_json
+    from spnet.report.sweep import FILE, line, write
     from spnet.training.calibrate import spread
     from spnet.training.finish import CALIBRATION_IMAGES
     from spnet.training.sweep import refuse_static, sweep
@@ -109,14 +110,28 @@ def _sweep(args: argparse.Namespace, config: "RunConfig", net: "DynamicNetwork")
     Engine(net, executor, threads=args.threads)  # sets the threads, and refuses what cannot run
     dataset = _data(args, config, net)
     part = spread(dataset.train, CALIBRATION_IMAGES)
-
+    augmentation = dataset.augmentation if config.training.augment else None
+    rows: list[dict[str, Any]] = []
     result: dict[str, Any] = {
         **_identity(args, config, executor),
         "n": len(dataset.test),
         "macs_static": net.static_macs,
         "calibration_images": len(part),
-        "sweep": sweep(net, part, dataset.test, executor=executor, progress=lambda row: _say(line(row))),
+        "sweep": rows,
     }
+
+    def keep() -> None:
+        """What is measured so far, from the first moment: a folder nobody may write to is noticed at once."""
+        if args.out is not None:
+            write_json(Path(args.out) / FILE, result)
+
+    def progress(row: dict[str, Any]) -> None:
+        rows.append(row)
+        _say(line(row))
+        keep()
+
+    keep()
+    sweep(net, part, dataset.test, augmentation=augmentation, executor=executor, progress=progress)
     if args.out is not None:
         write(result, Path(args.out))
         result["out"] = args.out

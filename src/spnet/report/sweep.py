@@ -10,6 +10,7 @@ from spnet.training.sweep import EXIT_BUDGET
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+FILE = "sweep.json"
 HEAD = (
     "asked %", "exit at", "new BN", "calibrated %", "accuracy %", "MMACs", "GFLOPs", "% of static", "off by %",
     "exec. rate", "paths", "note",
@@ -102,7 +103,7 @@ def write(result: dict[str, Any], out: Path) -> None:
     """Write sweep.json, sweep.md, sweep.svg and sweep.png."""
     from spnet.experiments.output import markdown, write_figure
 
-    write_json(out / "sweep.json", result)
+    write_json(out / FILE, result)
     made = result["made_with"]
     how = (
         f"Calibrated on {result['calibration_images']} training images, no label read. Every point starts from the "

@@ -13,7 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from spnet.data import Split, ordered_batches
+from spnet.data import Augmentation, Split, augment, ordered_batches
 from spnet.dynamic import DynamicNetwork
 from spnet.errors import UserError
 from spnet.training.evaluate import Forward
@@ -111,15 +111,22 @@ def calibrate(
 
 
 @torch.no_grad()
-def reestimate_batch_norm(net: DynamicNetwork, split: Split, batch_size: int = 256) -> None:
+def reestimate_batch_norm(
+    net: DynamicNetwork, split: Split, augmentation: Augmentation | None = None, batch_size: int = 256
+) -> None:
     """Replace the backbone's batch-norm statistics by those of `split` under test-time paths; labels unused.
 
     A cumulative average over the batches, executed and skipped samples alike, as in training.
+
+    Args:
+        augmentation: the one of the training. Images whose edges were never shifted to zeros have other statistics than
+            the weights were trained with: leaving it out cost the shipped network 3 points with every block run.
     """
     net.eval()
+    generator = torch.Generator(device=split.images.device).manual_seed(0)
     with _averaging(net.backbone):
         for images, _ in ordered_batches(split, batch_size):
-            net(images, heads=False)
+            net(images if augmentation is None else augment(images, augmentation, generator), heads=False)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from spnet.data import Split
+from spnet.data import Augmentation, Split
 from spnet.dynamic import DynamicNetwork
 from spnet.errors import UserError
 from spnet.training.calibrate import calibrate, reestimate_batch_norm, spread
@@ -27,6 +27,7 @@ def finish(
     *,
     precision: str,
     held_out: bool,
+    augmentation: Augmentation | None = None,
 ) -> dict[str, Any]:
     """Calibrate the network in place if the run has a budget, evaluate it, and return the record of the run."""
     training = config.training
@@ -39,7 +40,7 @@ def finish(
         if training.budget:
             result["calibrated"] = at_budget(net, part, test, training.budget)
         if training.budget and training.reestimate_bn:
-            reestimate_batch_norm(net, part)
+            reestimate_batch_norm(net, part, augmentation)
             result["reestimated"] = evaluate(net, test)
     result["final"] = next(
         figures for name in ("reestimated", "calibrated", "last") if "accuracy" in (figures := result.get(name, {}))

@@ -188,7 +188,16 @@ def fit(
             report(row)
         if time_limit is not None and epoch + 1 < len(schedule) and time.monotonic() - started + longest > time_limit:
             return Outcome(net, rows, finished=False, begun_at=first)
-    result = finish(net, config, parts.train, parts.test, rows, precision=precision, held_out=parts.held_out)
+    result = finish(
+        net,
+        config,
+        parts.train,
+        parts.test,
+        rows,
+        precision=precision,
+        held_out=parts.held_out,
+        augmentation=augmentation,
+    )
     result["started_from"] = started_from
     if place.rank == 0:
         checkpoint.save_network(out, net)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from spnet.data import Split
+from spnet.data import Augmentation, Split
 from spnet.dynamic import DynamicNetwork
 from spnet.engine import Engine
 from spnet.errors import UserError
@@ -28,6 +28,7 @@ def sweep(
     train: Split,
     test: Split,
     *,
+    augmentation: Augmentation | None = None,
     executor: str = "masked",
     progress: Callable[[dict[str, Any]], None] = lambda row: None,
 ) -> list[dict[str, Any]]:
@@ -44,6 +45,7 @@ def sweep(
 
     Args:
         train: images to calibrate on.
+        augmentation: what training did to them; batch-norm statistics are of images so treated.
         executor: as of `Engine`.
         progress: called with each row.
 
@@ -68,7 +70,7 @@ def sweep(
     for budget in BUDGETS:
         with unchanged(net):
             add(budget)
-            reestimate_batch_norm(net, train)
+            reestimate_batch_norm(net, train, augmentation)
             add(budget, reestimated=True)
     for budget in (None, EXIT_BUDGET) if net.stage_heads is not None else ():
         for confidence in CONFIDENCES:
