@@ -86,3 +86,14 @@ def cifar10_full() -> RunConfig:
     settings = {"epochs": 24, "lr": 0.1, "weight_decay": 2e-4}
     settings |= {"target": 0.7, "budget": 0.79, "more_budgets": (0.5, 0.65)}
     return RunConfig("spnet", "", "resnet32", "cifar10", {**FULL, **settings})
+
+
+def cifar10_fast() -> RunConfig:
+    """The SP-Net for milliseconds, one router a stage: `spnet train --recipe cifar10-fast --init cifar10`.
+
+    A router decides all five blocks of its stage. It is new and must be learned, while the features stand already: a
+    third of the epochs of `cifar10-full`.
+    """
+    settings = {"epochs": 8, "lr": 0.05, "weight_decay": 2e-4, "lookahead": 5}
+    settings |= {"target": 0.6, "budget": 0.65, "more_budgets": (0.5, 0.79)}
+    return RunConfig("spnet", "", "resnet32", "cifar10", {**FULL, **settings})
