@@ -499,6 +499,12 @@ def test_a_download_is_resumed_checked_and_kept(tmp_path, monkeypatch):
     assert len(load("cifar10").train) == 10  # from the cache
 
 
+def test_nothing_is_downloaded_that_must_not_be(monkeypatch):
+    monkeypatch.setattr(download.urllib.request, "urlopen", lambda *_, **__: pytest.fail("the network was used"))
+    with pytest.raises(UserError, match="cifar10 is not on this machine; give its place with --data cifar10:PATH"):
+        load("cifar10", may_download=False)
+
+
 def test_a_wrong_download_is_thrown_away(monkeypatch):
     monkeypatch.setattr(download.urllib.request, "urlopen", lambda *_, **__: Reply(b"a login page", 200, 12))
     refused("cifar10", "not the published archive")

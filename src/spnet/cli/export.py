@@ -43,12 +43,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _real_images(spec: str) -> tuple[Any, str]:
-    """Test images of the run's data, or None and why not."""
+    """Test images of the run's data if it is on this machine, or None and why not."""
     from spnet import data
     from spnet.errors import UserError
 
     try:
-        return data.load(spec).test.images[:REAL_IMAGES], ""
+        return data.load(spec, may_download=False).test.images[:REAL_IMAGES], ""
     except UserError as error:
         return None, f"compared on random images only: {error}"
 

@@ -29,8 +29,10 @@ __all__ = [
 ]
 
 
-def load(spec: str) -> Dataset:
+def load(spec: str, *, may_download: bool = True) -> Dataset:
     """Load the data that `NAME`, `NAME:PATH` or `NAME:PATH?size=N` stands for; `names()` lists the NAMEs.
+
+    `may_download`: what is not on this machine may be fetched, if there is a place to fetch it from.
 
     UserError if there is no such data, or if it is not fit for training.
     """
@@ -49,4 +51,4 @@ def load(spec: str) -> Dataset:
         return parquet.load(parsed).validated()
     from spnet.data import cifar
 
-    return cifar.load(parsed).validated()
+    return cifar.load(parsed, may_download).validated()

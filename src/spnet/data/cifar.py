@@ -5,7 +5,7 @@ from pathlib import Path
 from spnet.data import cifar_archive, packed, parquet
 from spnet.data.cifar_classes import CIFAR10, CIFAR100
 from spnet.data.dataset import Augmentation, Dataset, Split
-from spnet.data.download import download
+from spnet.data.download import download, ways_out
 from spnet.data.locate import find
 from spnet.data.spec import Spec
 from spnet.errors import UserError
@@ -16,13 +16,17 @@ CLASSES = {"cifar10": CIFAR10, "cifar100": CIFAR100}
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 
 
-def load(spec: Spec) -> Dataset:
-    """The official split, from `spec.path` or where `find` finds it, else after one attempt to download it.
+def load(spec: Spec, may_download: bool = True) -> Dataset:
+    """The official split, from `spec.path` or where `find` finds it, else after one attempt to download it, if allowed.
 
     The path is a folder of Parquet files (Hugging Face layout), or of parts that `spnet.data.packed` wrote, or the
     official archive (binary or Python version), or the folder it unpacks to, or a folder that contains either.
     """
-    path = spec.path or find(spec.name, tuple(CLASSES)) or download(spec.name)
+    path = spec.path or find(spec.name, tuple(CLASSES))
+    if path is None:
+        if not may_download:
+            raise UserError(f"{spec.name} is not on this machine; {ways_out(spec.name)}")
+        path = download(spec.name)
     train, test = _read(spec, path)
     return Dataset(spec.name, train, test, CLASSES[spec.name], MEAN, STD, Augmentation(pad=4, flip=True))
 

@@ -42,10 +42,14 @@ def download(name: str) -> Path:
                 os.replace(part, target)
     except (OSError, http.client.HTTPException) as error:
         raise UserError(
-            f"{name} is not on this machine and could not be downloaded ({reason(error)}); give its place with "
-            f"--data {name}:PATH or set SPNET_DATA to a folder that contains {name}/"
+            f"{name} is not on this machine and could not be downloaded ({reason(error)}); {ways_out(name)}"
         ) from error
     return target
+
+
+def ways_out(name: str) -> str:
+    """What to do without a download, the end of a sentence."""
+    return f"give its place with --data {name}:PATH or set SPNET_DATA to a folder that contains {name}/"
 
 
 def _fetch(url: str, part: Path) -> None:
