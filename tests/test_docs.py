@@ -56,3 +56,21 @@ def test_adding_a_method_takes_one_file(capsys: pytest.CaptureFixture[str], monk
     monkeypatch.setattr(sys, "argv", ["add_a_method.py"])
     runpy.run_path(str(ROOT / "examples" / "add_a_method.py"), run_name="__main__")
     assert "stochastic-depth: " in capsys.readouterr().out
+
+
+def test_what_is_measured_is_written_into_a_card_and_renewed() -> None:
+    measured = runpy.run_path(str(ROOT / "scripts" / "measured.py"))
+    card = "Idea.\n\n## Measured\n\nBy hand.\n\n## Deviations\n"
+    once = measured["filled"](card, "| a |")
+    block = f"{measured['BEGIN']}\n| a |\n{measured['END']}"
+    assert once == card.replace("By hand.", f"{block}\n\nBy hand.")
+    assert measured["filled"](once, "| b |") == once.replace("| a |", "| b |")
+
+
+def test_a_card_shows_the_records_of_its_method(tmp_path: Path) -> None:
+    measured = runpy.run_path(str(ROOT / "scripts" / "measured.py"))
+    assert measured["measured"]("skipnet", tmp_path) == "Nothing at the common recipe yet."
+    text = measured["measured"]("codinet", ROOT / "results")
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| codinet")]
+    assert rows and all(row[0].startswith("| codinet") for row in rows)
+    assert any(row[0] == "| codinet + spnet at 0.7" and row[1] == "5" for row in rows)

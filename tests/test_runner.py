@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from spnet.experiments.output import comma_separated, markdown
+from spnet.experiments.stability import _after_warm_up
 from spnet.experiments.statistics import paired_difference, summary
-from spnet.experiments.table import Row, beaten_by_static, table
+from spnet.experiments.table import Row, beaten_by_static, made_differently, table
+from spnet.experiments.table3 import _gains
 from spnet.training.config import RunConfig
 from spnet.training.runner import run_all, unique
 
@@ -139,19 +141,70 @@ def test_table_says_n_and_leaves_unfinished_rows_out(tmp_path: Path) -> None:
     run = tiny(0)
     figures = {
         "accuracy": 90.0, "macs_mean": 5e5, "macs_static": 1_000_000, "accuracy_shuffled_paths": 88.0,
-        "accuracy_fixed_path": 89.0, "distinct_paths": 3, "evolution_kl": 0.1,
+        "accuracy_fixed_path": 89.0, "cost_ratio_fixed_path": 0.52, "distinct_paths": 3, "evolution_kl": 0.1,
     }  # fmt: skip
     record = {"label": "dynamic", "last": figures, "end_of_training": {"flips": 0.01}, "train_seconds": 3.0}
+    record["made_with"] = {"hardware": "a machine", "precision": "fp32"}
     (tmp_path / f"{run.hash}.json").write_text(json.dumps(record))
     rows = [Row("a", (run, tiny(1))), Row("b", (tiny(2),)), Row("c", (run,), "budget:0.5")]
     cells = table(rows, tmp_path, baseline="a")
-    assert [row[:3] for row in cells[1:]] == [["a", "1", "90.00"]]
+    assert [row[:3] for row in cells[1:]] == [["a", "1", "90.00"], ["b", "0", ""], ["c", "0", ""]]
+    assert cells[1][6] == "89.00 at 52" and set(cells[2][2:]) == {""}
+    assert cells[0][4:6] == ["shuffled %", "own over shuffled"] and cells[1][4:6] == ["88.00", "+2.00"]
     assert "50.0" in cells[1] and "0.001" in cells[1]
     static = {**record, "label": "static", "last": {**figures, "accuracy": 91.0, "macs_mean": 4e5}}
-    (tmp_path / f"{tiny(3).hash}.json").write_text(json.dumps(static))
-    ladder = [Row("small", (tiny(3),)), rows[0]]
-    assert [row[8] for row in table(ladder, tmp_path, baseline="small")[1:]] == ["40.0", "50.0"]
+    small = RunConfig("static", "", "resnet8", "digits", {**TINY, "seed": 0})
+    (tmp_path / f"{small.hash}.json").write_text(json.dumps(static))
+    ladder = [Row("small", (small,)), rows[0]]
+    assert [row[9] for row in table(ladder, tmp_path, baseline="small")[1:]] == ["40.0", "50.0"]
     assert beaten_by_static(ladder, tmp_path) == [
-        "a is matched or beaten by a static network that costs no more: small."
+        "Matched or beaten in mean accuracy by a static network that costs no more (small): a."
     ]
-    assert markdown(cells).count("\n") == 3 and comma_separated(cells).startswith("method,n,")
+    # While the baseline has no run, 100 % is the largest network there is.
+    assert [row[9] for row in table(ladder, tmp_path, baseline="not trained")[1:]] == ["40.0", "50.0"]
+    assert markdown(cells).count("\n") == 5 and comma_separated(cells).startswith("method,n,")
+
+
+def written(folder: Path, run: RunConfig, accuracy: float, precision: str = "fp32") -> RunConfig:
+    """A record of the run: half of 100 MACs."""
+    figures = {"accuracy": accuracy, "macs_mean": 50.0, "macs_static": 100.0}
+    made = {"hardware": "a machine", "precision": precision}
+    record = {"label": run.label, "last": figures, "end_of_training": {}, "train_seconds": 3.0, "made_with": made}
+    (folder / f"{run.hash}.json").write_text(json.dumps(record))
+    return run
+
+
+def test_rivals_are_compared_over_the_seeds_that_both_have(tmp_path: Path) -> None:
+    """The static network is better on a seed that the dynamic one has not run: that says nothing."""
+    rungs = [RunConfig("static", "", "resnet8", "digits", {**TINY, "seed": seed}) for seed in (0, 1)]
+    static = Row(
+        "small", tuple(written(tmp_path, run, accuracy) for run, accuracy in zip(rungs, (90, 99), strict=True))
+    )
+    for accuracy, beaten in ((91.0, False), (90.0, True), (89.0, True)):
+        dynamic = Row("a", (written(tmp_path, tiny(0), accuracy), tiny(1)))
+        assert bool(beaten_by_static([static, dynamic], tmp_path)) == beaten
+
+
+def test_a_gain_is_over_the_seeds_that_both_have(tmp_path: Path) -> None:
+    runs = [tiny(0), tiny(1), RunConfig("dynamic", "spnet", "resnet8", "digits", {**TINY, "seed": 1})]
+    without, both, with_spnet = (written(tmp_path, run, a) for run, a in zip(runs, (10.0, 90.0, 91.5), strict=True))
+    rows = [Row("a at 0.5", (without, both)), Row("a + spnet at 0.5", (with_spnet,))]
+    assert _gains(rows, tmp_path, None)[1][:6] == ["a", "0.5", "1", "90.00", "91.50", "(+1.50)"]
+
+
+def test_a_table_says_which_rows_another_machine_made(tmp_path: Path) -> None:
+    for seed in range(4):
+        written(tmp_path, tiny(seed), 90.0, "bf16" if seed > 1 else "fp32")
+    rows = [Row("a", (tiny(0),)), Row("b", (tiny(1), tiny(2))), Row("c", (tiny(3),))]
+    assert made_differently(rows[:1], tmp_path) == []
+    assert made_differently(rows, tmp_path) == [
+        "Made on a machine in bf16: b (1 of 2), c.",
+        "Made on a machine in fp32: a, b (1 of 2).",
+    ]
+
+
+def test_flips_are_those_of_a_methods_own_decisions(tmp_path: Path) -> None:
+    """Neither a warm-up's nor the jump where a phase begins."""
+    phases = ["uniform", "uniform", "routers", "routers", "routers", "finetune", "finetune"]
+    record = {"curves": {"phase": phases, "flips": [None, 0.9, 0.5, 0.2, None, 0.4, 0.1]}}
+    assert _after_warm_up(record, "flips") == [0.2, 0.1]

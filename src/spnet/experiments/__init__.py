@@ -56,7 +56,10 @@ def foot(wanted: list[RunConfig], plan: Plan, results: Path) -> list[str]:
     return [
         plan.scale.caution,
         "Accuracy: last epoch, test set read once; ± one standard deviation over seeds; differences are paired, with "
-        "half their 95 % t interval. MMACs: million multiply-adds per image: stem, options run, routers, heads; "
+        "half their 95 % t interval. shuffled: every image on another image's path; fixed path: everyone on one path "
+        "of about the cost, % of static behind it; neither finetuned. KL: between the features of adjoining stages, in "
+        "nats; flips: share of decisions that changed in the last epoch; cost in training: with noise, % of static. "
+        "MMACs: million multiply-adds per image: stem, options run, routers, heads; "
         "GFLOPs = 2 x GMACs; % of static: of the full static network's multiply-adds. Figures marked paper are the "
         "paper's own, ResNet-110.",
         f"{len(records)} of {len(wanted)} runs finished. Hardware: {each('hardware')}. torch {each('torch')}, spnet "

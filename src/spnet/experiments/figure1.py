@@ -1,7 +1,8 @@
 """Figure 1: how the feature map of an image changes across the network, with and without the evolution loss.
 
 For each chosen test image two rows of pictures, one a network: the input, then the mean over channels of every block's
-output, on one grey scale a row. A block the image skipped is marked: its map is its input's.
+output. The two rows of an image share one grey scale, from the least to the 99th percentile of their maps, so that
+maps can be compared along a row and across the pair. A block the image skipped is marked: its map is its input's.
 """
 
 from pathlib import Path
@@ -48,14 +49,16 @@ def write(plan: Plan, results: Path, folder: Path, out: Path) -> list[Path]:
     blocks = len(without.blocks)
     figure = Figure(figsize=(0.8 * (blocks + 1) + 1.2, 1.7 * len(chosen) + 0.5), layout="constrained")
     axes = figure.subplots(2 * len(chosen), blocks + 1, squeeze=False)
-    for network, (net, name) in enumerate(((without, "without"), (with_term, f"weight {WITH:g}"))):
-        maps, decisions = feature_maps(net, images)
+    seen = [feature_maps(net, images) for net in (without, with_term)]
+    scales = [grey_scale([maps for network_maps, _ in seen for maps in network_maps], i) for i in range(len(images))]
+    for network, ((maps, decisions), name) in enumerate(zip(seen, ("without", f"weight {WITH:g}"), strict=True)):
         for i, image in enumerate(images):
+            least, most = scales[i]
             row = axes[2 * i + network]
             row[0].imshow(image.permute(1, 2, 0).squeeze().numpy(), cmap="gray")
             row[0].set_ylabel(f"{dataset.classes[int(dataset.test.labels[chosen[i]])]}\n{name}", fontsize=7)
             for block, cell in enumerate(row[1:]):
-                cell.imshow(maps[block][i].numpy(), cmap="gray")
+                cell.imshow(maps[block][i].numpy(), cmap="gray", vmin=least, vmax=most)
                 skipped = int(decisions[i, block]) == 0
                 if i == 0 and network == 0:
                     cell.set_title(f"block {block + 1}", fontsize=7)
@@ -69,6 +72,13 @@ def write(plan: Plan, results: Path, folder: Path, out: Path) -> list[Path]:
         fontsize=9,
     )
     return write_figure(out / "figure1", figure)
+
+
+def grey_scale(maps: list[Tensor], image: int) -> tuple[float, float]:
+    """Black and white of one image: the least value of its maps (B, H, W), whatever their sizes, and their 99th
+    percentile, for single bright pixels would leave all the rest dark."""
+    values = torch.cat([one[image].flatten() for one in maps])
+    return float(values.min()), float(values.quantile(0.99))
 
 
 @torch.no_grad()

@@ -1,8 +1,11 @@
 """All methods, alone and with SP-Net around them, at common budgets, beside the static ladder: one fair bench.
 
 Common recipe: same seed, same initial backbone, order, augmentation, optimiser, and the same number of passes of the
-student (CoDiNet's copies come on top: its row says so). Cost is matched after training on training images.
+student; where a method departs from it, a note below the table says so. Cost is matched after training on training
+images.
 """
+
+from collections.abc import Iterable
 
 from spnet.experiments.plan import Plan
 from spnet.experiments.section import Section
@@ -27,6 +30,21 @@ METHODS = (
     ("rdi-net", ""),
     ("rdi-net", "spnet"),
 )
+
+
+CAVEATS = {
+    "codinet": "CoDiNet trains on two augmented copies of each image: twice the passes of the other rows.",
+    "skipnet": "SkipNet is supervised until the last 15 % of the epochs, which go on by reward at a constant low "
+    "learning rate; SP-Net around it acts in these alone.",
+    "blockdrop": "BlockDrop's policy trains by Adam, after the static start.",
+}
+"""Where a method departs from the common recipe."""
+
+
+def caveats(methods: Iterable[str]) -> tuple[str, ...]:
+    """What a table that shows these methods has to say."""
+    named = set(methods)
+    return tuple(words for method, words in CAVEATS.items() if method in named)
 
 
 def label(method: str, wrapper: str = "") -> str:
@@ -66,7 +84,7 @@ def sections(plan: Plan) -> list[Section]:
             f"All methods on {data}",
             rows(plan, data),
             baseline(plan),
-            notes=("CoDiNet trains on two augmented copies of each image: twice the passes of the other rows.",),
+            notes=caveats(method for method, _ in (METHODS if data in plan.scale.main_datasets else CORE)),
         )
         for data in plan.scale.datasets
     ]

@@ -86,6 +86,8 @@ def _latex(tables: list[Printed], foot: list[str]) -> str:
             f"\\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}\n\\toprule\n{' & '.join(head)} \\\\\n\\midrule\n{rows}\n"
             "\\bottomrule\n\\end{tabular}\n\\end{table}"
         )
+        if table.notes:
+            parts.append("\n".join(f"% {note}" for note in table.notes))
     return "\n\n".join(parts) + "\n"
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from spnet.experiments.table import Row, beaten_by_static, missed, table
+from spnet.experiments.table import Row, beaten_by_static, made_differently, missed, table
 from spnet.training.config import RunConfig
 
 Cells = list[list[str]]
@@ -29,6 +29,8 @@ class Section:
         return [run for row in self.rows for run in row.runs]
 
     def render(self, results: Path) -> tuple[Cells, list[str]]:
-        """The cells, and below them the notes, what is missing, and every dynamic row that a static network beats."""
+        """The cells, and below them the notes, what is missing, every dynamic row that a static network beats, and
+        which rows other machines made."""
         said = [*self.notes, *missed(self.rows, results), *beaten_by_static(self.rows, results)]
+        said += made_differently(self.rows, results)
         return self.cells(self.rows, results, self.baseline), said

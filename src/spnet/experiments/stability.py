@@ -3,15 +3,15 @@
 from pathlib import Path
 from typing import Any
 
-from spnet.experiments.methods import METHODS, at, label
+from spnet.experiments.methods import METHODS, at, baseline, caveats, label, ladder
 from spnet.experiments.plan import Plan
 from spnet.experiments.section import Cells, Section
 from spnet.experiments.statistics import summary
-from spnet.experiments.table import Line, Row, collect
+from spnet.experiments.table import Line, Row, collect, full_macs
 
 HEAD = (
-    "run", "n", "accuracy %", "spread over seeds", "flips, mean", "flips, last epoch", "path agreement",
-    "KL, last epoch", "% of static", "blocks always run", "always skipped", "paths",
+    "run", "n", "accuracy %", "spread over seeds", "shuffled %", "fixed path %", "flips, mean", "flips, last epoch",
+    "path agreement", "KL, last epoch", "% of static", "blocks always run", "always skipped", "paths",
 )  # fmt: skip
 
 
@@ -33,22 +33,32 @@ def sections(plan: Plan) -> list[Section]:
     warm_ups = [
         Row(f"{method}: {name}", plan.runs(data, method, **settings), at(budget)) for method, name, settings in compared
     ]
+    static = ladder(plan, data)
+    notes = (*_NOTES, *caveats(method for method, _ in METHODS))
     return [
-        Section(f"Stability of every method on {data}", methods, cells=_cells, notes=_NOTES),
-        Section(f"Stability by warm-up on {data} (supplement G)", warm_ups, cells=_cells, notes=_NOTES),
+        Section(f"Stability of every method on {data}", [*static, *methods], baseline(plan), _cells, notes),
+        Section(f"Stability by warm-up on {data} (supplement G)", [*static, *warm_ups], baseline(plan), _cells, notes),
     ]
 
 
+WARM_UPS = ("static", "supervised", "uniform", "curriculum")
+"""Phases in which the decisions are not yet the method's own."""
+
+
 _NOTES = (
-    "flips: share of decisions on 512 fixed images that changed since the epoch before, after the warm-up; path "
-    "agreement: share of decisions equal for two augmentations of an image; KL: between adjoining stages, no "
-    "learned part.",
+    "Accuracy, controls, cost and paths: after calibration. Flips, agreement, KL and stuck blocks: as trained, on 512 "
+    "fixed images.",
+    "flips: share of decisions that changed since the epoch before; their mean is over all epochs after the warm-up, "
+    "without the first of a phase, which is compared with another rule; path agreement: share of decisions equal for "
+    "two augmentations of an image; KL: between adjoining stages, no learned part.",
 )
 
 
 def _cells(rows: list[Row], results: Path, baseline: str | None) -> Cells:
     cells = [[*HEAD]]
-    for name, line in collect(rows, results).items():
+    lines = collect(rows, results)
+    full = full_macs(lines, baseline) or 1.0
+    for name, line in lines.items():
         accuracy = summary(list(line.by_seed.values()))
         flips = [value for record in line.records for value in _after_warm_up(record, "flips")]
         cells.append(
@@ -57,11 +67,13 @@ def _cells(rows: list[Row], results: Path, baseline: str | None) -> Cells:
                 str(accuracy.n),
                 f"{accuracy.mean:.2f}",
                 "" if accuracy.std is None else f"{accuracy.std:.2f}",
+                _form(None if line.static else line.mean("accuracy_shuffled_paths"), ".2f"),
+                _form(None if line.static else line.mean("accuracy_fixed_path"), ".2f"),
                 f"{sum(flips) / len(flips):.3f}" if flips else "",
                 _form(line.end("flips"), ".3f"),
                 _form(line.end("path_agreement"), ".3f"),
                 _form(line.end("evolution_kl"), ".4f"),
-                f"{100 * (line.mean('cost_ratio') or 0):.1f}",
+                f"{100 * (line.mean('macs_mean') or 0) / full:.1f}",
                 _stuck(line, "always_run"),
                 _stuck(line, "always_skipped"),
                 _form(line.mean("distinct_paths"), ".0f"),
@@ -71,11 +83,12 @@ def _cells(rows: list[Row], results: Path, baseline: str | None) -> Cells:
 
 
 def _after_warm_up(record: dict, name: str) -> list[float]:
-    """A curve in the last phase of training, where something was measured."""
-    curves = record["curves"]
-    last = curves["phase"][-1]
+    """A curve where something was measured, in phases that are no warm-up and not in the first epoch of one."""
+    phases, values = record["curves"]["phase"], record["curves"].get(name, [])
     return [
-        v for phase, v in zip(curves["phase"], curves.get(name, ()), strict=False) if phase == last and v is not None
+        value
+        for before, phase, value in zip(phases, phases[1:], values[1:], strict=False)
+        if before == phase and phase not in WARM_UPS and value is not None
     ]
 
 

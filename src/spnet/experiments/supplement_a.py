@@ -32,7 +32,8 @@ def sections(plan: Plan) -> list[Section]:
             ("E5 + path = SP-Net", _spnet(plan, data)),
         ]
         alone = _spnet(plan, data, path=0.0, logits=0.0, stage_weights=ONLY_LAST)
-        rows = [*ladder(plan, data), *(Row(name, runs, at(budget)) for name, runs in steps)]
+        static = Row("E0 static", plan.runs(data, "static"))
+        rows = [*ladder(plan, data), static, *(Row(name, runs, at(budget)) for name, runs in steps)]
         rows.append(Row("E1 + evolution alone", alone, at(budget), paper=EVOLUTION_ALONE.get(data, "")))
         found.append(Section(f"Supplement A on {data}: terms added one by one", rows, baseline(plan)))
         sweep = [Row(f"evolution weight {w:g}", _spnet(plan, data, evolution=w), at(budget)) for w in SWEEP]

@@ -1,6 +1,6 @@
 """Tables of runs over seeds: one row a label and budget, with cost, controls, stability and paired differences."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,12 @@ class Line:
     def mean(self, key: str) -> float | None:
         values = [f[key] for f in self.figures if f.get(key) is not None]
         return sum(values) / len(values) if values else None
+
+    def of(self, seeds: Collection[int]) -> "Line":
+        """This line with the runs of these seeds alone."""
+        kept = [i for i, seed in enumerate(self.by_seed) if seed in seeds]
+        accuracies = {seed: accuracy for seed, accuracy in self.by_seed.items() if seed in seeds}
+        return Line(self.row, accuracies, [self.records[i] for i in kept], [self.figures[i] for i in kept])
 
     @property
     def static(self) -> bool:
@@ -76,29 +82,35 @@ def collect_line(row: Row, results: Path) -> Line:
 
 
 HEAD = (
-    "method", "n", "accuracy %", "vs baseline", "shuffled %", "fixed path %", "MMACs", "GFLOPs", "% of static",
-    "cost in training", "paths", "KL", "flips", "train s",
+    "method", "n", "accuracy %", "vs baseline", "shuffled %", "own over shuffled", "fixed path %", "MMACs", "GFLOPs",
+    "% of static", "cost in training", "paths", "KL", "flips", "train s",
 )  # fmt: skip
 
 
 def table(rows: list[Row], results: Path, baseline: str | None = None) -> list[list[str]]:
-    """Head and one list of cells per row with at least one finished run.
+    """Head and one list of cells per row; a row without a finished run has n = 0 and no figures.
 
     `vs baseline`: mean paired difference in accuracy to the row named `baseline`, with half its 95 % t interval.
-    `% of static`: of the baseline's network in full, so that the ladder's smaller networks can be compared. A last
-    column holds the paper's figures where a row has one.
+    `own over shuffled`: what an image's own path wins over another image's, paired in the same way. `% of static`: of
+    the baseline's network in full, so that the ladder's smaller networks can be compared. `fixed path %` says at
+    which cost, as a share of static. A last column holds the paper's figures where a row has one.
     """
     lines = collect(rows, results)
     reference = lines[baseline].by_seed if baseline in lines else {}
-    full = _full_macs(lines, baseline)
+    full = full_macs(lines, baseline)
     cells: list[list[str]] = [[*HEAD]]
-    for name, line in lines.items():
+    for name in (row.name for row in rows):
+        if name not in lines:
+            cells.append([name, "0", *[""] * (len(HEAD) - 2)])
+            continue
+        line = lines[name]
         difference = paired_difference(line.by_seed, reference) if baseline and name != baseline else None
         macs = line.mean("macs_mean") or 0.0
         static = full or line.figures[0]["macs_static"]
         dynamic = not line.static
         controls = ("accuracy_shuffled_paths", "accuracy_fixed_path")
-        shuffled, fixed = ([f[key] for f in line.figures] for key in controls)
+        shuffled, fixed = (dict(zip(line.by_seed, (f[key] for f in line.figures), strict=True)) for key in controls)
+        fixed_cost = line.mean("cost_ratio_fixed_path") or 0.0
         train_macs = line.end("train_macs_mean")
         cells.append(
             [
@@ -106,8 +118,9 @@ def table(rows: list[Row], results: Path, baseline: str | None = None) -> list[l
                 str(len(line.figures)),
                 str(summary(list(line.by_seed.values()))),
                 str(difference) if difference else "",
-                str(summary(shuffled)) if dynamic else "",
-                str(summary(fixed)) if dynamic else "",
+                str(summary(list(shuffled.values()))) if dynamic else "",
+                str(paired_difference(line.by_seed, shuffled)) if dynamic else "",
+                f"{summary(list(fixed.values()))} at {100 * fixed_cost:.0f}" if dynamic else "",
                 f"{macs / 1e6:.4g}",
                 f"{2e-9 * macs:.4g}",
                 f"{100 * macs / static:.1f}",
@@ -119,9 +132,9 @@ def table(rows: list[Row], results: Path, baseline: str | None = None) -> list[l
             ]
         )
     if any(row.paper for row in rows):
-        cells[0].append("paper, % at GFLOPs")
-        for row_cells, line in zip(cells[1:], lines.values(), strict=True):
-            row_cells.append(line.row.paper)
+        cells[0].append("paper: % (at GFLOPs)")
+        for row_cells, row in zip(cells[1:], rows, strict=True):
+            row_cells.append(row.paper)
     return cells
 
 
@@ -131,27 +144,61 @@ def collect(rows: Sequence[Row], results: Path) -> dict[str, Line]:
     return {name: line for name, line in lines.items() if line.figures}
 
 
-def _full_macs(lines: dict[str, Line], baseline: str | None) -> float | None:
-    return lines[baseline].figures[0]["macs_static"] if baseline in lines else None
+def full_macs(lines: dict[str, Line], baseline: str | None) -> float | None:
+    """MACs that are 100 %: of the baseline's network; of the largest there is while the baseline is not trained."""
+    if baseline is None:
+        return None
+    known = [lines[baseline]] if baseline in lines else lines.values()
+    return max((line.figures[0]["macs_static"] for line in known), default=None)
 
 
 def beaten_by_static(rows: Sequence[Row], results: Path) -> list[str]:
-    """One sentence for every dynamic row that a static network of no more multiply-adds matches or beats in mean
-    accuracy."""
+    """The dynamic rows that static networks of no more multiply-adds match or beat in mean accuracy over the seeds that
+    both have: one sentence for the rows with the same rivals."""
     lines = collect(rows, results)
-    said = []
+    beaten: dict[tuple[str, ...], list[str]] = {}
     for name, line in lines.items():
-        better = [
-            other
-            for other, rival in lines.items()
-            if not line.static
-            and rival.static
-            and (rival.mean("macs_mean") or 0) <= (line.mean("macs_mean") or 0)
-            and (rival.mean("accuracy") or 0) >= (line.mean("accuracy") or 0)
-        ]
+        better = tuple(
+            other for other, rival in lines.items() if not line.static and rival.static and _no_worse(rival, line)
+        )
         if better:
-            said.append(f"{name} is matched or beaten by a static network that costs no more: {', '.join(better)}.")
-    return said
+            beaten.setdefault(better, []).append(name)
+    return [
+        f"Matched or beaten in mean accuracy by a static network that costs no more ({', '.join(rivals)}): "
+        f"{', '.join(names)}."
+        for rivals, names in beaten.items()
+    ]
+
+
+def _no_worse(rival: Line, line: Line) -> bool:
+    """Whether, over the seeds that both have, `rival` is as accurate for no more multiply-adds."""
+    shared = rival.by_seed.keys() & line.by_seed.keys()
+    if not shared:
+        return False
+    (macs, accuracy), (other_macs, other_accuracy) = (
+        (part.mean("macs_mean") or 0.0, part.mean("accuracy") or 0.0) for part in (rival.of(shared), line.of(shared))
+    )
+    return macs <= other_macs and accuracy >= other_accuracy
+
+
+def made_differently(rows: Sequence[Row], results: Path) -> list[str]:
+    """One sentence for each machine and precision, where the rows' runs were not all made on the same."""
+    lines = collect(rows, results)
+    made: dict[tuple[str, str], list[str]] = {}
+    for name, line in lines.items():
+        counts: dict[tuple[str, str], int] = {}
+        for run_record in line.records:
+            how = (run_record["made_with"]["hardware"], run_record["made_with"]["precision"])
+            counts[how] = counts.get(how, 0) + 1
+        for how, count in counts.items():
+            part = name if len(counts) == 1 else f"{name} ({count} of {len(line.records)})"
+            made.setdefault(how, []).append(part)
+    if len(made) < 2:
+        return []
+    return [
+        f"Made on {hardware} in {precision}: {', '.join(names)}."
+        for (hardware, precision), names in sorted(made.items())
+    ]
 
 
 def missed(rows: Sequence[Row], results: Path) -> list[str]:

@@ -2,7 +2,8 @@
 
 The supplement does not say which losses the three weigh. Three readings are offered (`--reading`), and a small
 discriminating experiment, gamma's grid under each, shows which of them makes cost fall as gamma grows, which is the
-paper's pattern. Costs are those the networks land at: nothing is calibrated here.
+paper's pattern. Costs are those the networks land at: nothing is calibrated here. The target rate is set so that they
+land near the paper's base point, 0.46 GFLOPs = 91 % of static.
 """
 
 from typing import Any
@@ -15,6 +16,8 @@ from spnet.experiments.table import Row
 from spnet.training.config import RunConfig
 
 CENTRE = {"alpha": 1.0, "beta": 0.5, "gamma": 1e-4}
+TARGET = 0.7
+"""Target rate of every run: at 0.6 SP-Net lands near 78 % of static, at 0.8 near 97 % (scale `cpu`)."""
 GRIDS = {"alpha": (0.6, 0.8, 1.0, 1.2), "beta": (0.1, 0.3, 0.5, 0.7), "gamma": (1e-5, 1e-4, 1e-3, 1e-2)}
 
 
@@ -46,9 +49,17 @@ def sections(plan: Plan) -> list[Section]:
             baseline(plan),
             notes=("The centre (1.0, 0.5, 1e-4) is one set of runs that stands in all three grids.",),
         ),
-        Section(f"Table 1 on {data}: which reading makes cost fall as gamma grows?", which),
+        Section(
+            f"Table 1 on {data}: which reading makes cost fall as gamma grows?",
+            [*ladder(plan, data), *which],
+            baseline(plan),
+            notes=(
+                "paper: from gamma 1e-5 to 1e-2 the cost falls by 17 %, from 0.46 to 0.38 GFLOPs. "
+                "The reading that fits is the one whose `% of static` falls so.",
+            ),
+        ),
     ]
 
 
 def _point(plan: Plan, data: str, reading: str, name: str, value: float) -> tuple[RunConfig, ...]:
-    return plan.few.runs(data, "spnet", **weights(reading, **{**CENTRE, name: value}))
+    return plan.few.runs(data, "spnet", target=TARGET, **weights(reading, **{**CENTRE, name: value}))

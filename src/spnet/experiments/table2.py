@@ -3,7 +3,7 @@
 The paper's 0.40 +- 0.03 GFLOPs on ResNet-110 is 79 % of the static network; the same share at every scale.
 """
 
-from spnet.experiments.methods import at, baseline, ladder
+from spnet.experiments.methods import at, baseline, caveats, ladder
 from spnet.experiments.paper import TABLE2
 from spnet.experiments.plan import Plan
 from spnet.experiments.section import Section
@@ -32,6 +32,7 @@ def sections(plan: Plan) -> list[Section]:
                 notes=(
                     "common: one recipe for all, see docs/reproduction.md; own: the optimiser and schedule each method "
                     "was published with.",
+                    *caveats(METHODS),
                 ),
             )
         )
