@@ -32,8 +32,11 @@ def ship(run: str, name: str, static: str = "", ladder: list[str] | None = None,
     if plain.hash != config.hash:
         raise UserError(f"{run} was trained on '{config.data}', which is its own path: only named data sets can ship.")
     rival = (run_folder(static).name, _record(static)) if static else None
-    record = _named_start(_record(run), rival)
-    text = card(name, plain, facts["classes"], record, rival, [_record(rung) for rung in ladder or []])
+    shipped = {known.parent.name: read_json(known) for known in sorted(weights.glob("*/result.json"))}
+    known = {**shipped, **({rival[0]: rival[1]} if rival else {})}
+    record = _named_start(_record(run), known)
+    rungs = [_record(rung) for rung in ladder or []]
+    text = card(name, plain, facts["classes"], record, rival, rungs, _earlier(record, known))
     load(folder)  # refuses weights that are damaged or another network's
     if record["made_with"]["commit"].endswith("-dirty"):
         print(f"ship: {run} was trained on changed sources, {record['made_with']['commit']}", file=sys.stderr)
@@ -56,12 +59,25 @@ def _record(run: str) -> dict[str, Any]:
     return with_curves(folder) if rows else read_json(folder / "result.json")
 
 
-def _named_start(record: dict[str, Any], static: tuple[str, dict[str, Any]] | None) -> dict[str, Any]:
-    """The record of a run that goes on from the static network (name, record), by the name that one ships under."""
+def _named_start(record: dict[str, Any], known: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The record of a run that goes on from one of the `known` networks (name -> record), by that name."""
     start = record.get("started_from")
-    if not (start and static) or start["hash"] != static[1]["hash"]:
-        return record
-    return {**record, "started_from": {**start, "name": static[0]}}
+    for name, other in known.items():
+        if start and start["hash"] == other["hash"]:
+            return {**record, "started_from": {**start, "name": name}}
+    return record
+
+
+def _earlier(record: dict[str, Any], known: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """The trainings that a run goes on from, the first of them first; `UserError` for one that is not known."""
+    by_hash = {other["hash"]: other for other in known.values()}
+    steps: list[dict[str, Any]] = []
+    while start := record.get("started_from"):
+        if start["hash"] not in by_hash:
+            raise UserError(f"it started from {start['name']} ({start['hash']}), which does not ship: ship that first.")
+        record = by_hash[start["hash"]]
+        steps.insert(0, record)
+    return steps
 
 
 def main() -> int:

@@ -449,4 +449,7 @@ def test_an_interrupted_run(capsys: pytest.CaptureFixture[str], monkeypatch: pyt
 
     monkeypatch.setattr("spnet.training.fit.fit", interrupted)
     assert main(["train", *TINY, "--out", str(tmp_path / "run")]) == 130
-    assert capsys.readouterr().err.splitlines()[-1] == "spnet: interrupted; a run continues with --resume."
+    assert (
+        capsys.readouterr().err.splitlines()[-1]
+        == "spnet: interrupted; a run goes on with --resume, a list when it is called again."
+    )

@@ -7,6 +7,7 @@ import shlex
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +21,8 @@ from spnet.report.groups import group
 from spnet.report.markup import Markup, element
 from spnet.report.numbers import duration, fixed, significant, standard_error
 from spnet.report.run import read_run
+from spnet.report.sections.comparison import accuracy
+from spnet.report.sections.images import _extremes
 from spnet.training.config import RunConfig
 
 SECTIONS = (
@@ -405,7 +408,13 @@ def several(root: Path) -> list[Path]:
 def test_several_runs_are_compared(tmp_path: Path) -> None:
     folders = several(tmp_path)
     page = page_of(*folders)
-    for words in ("6 runs", "Every run", "Means over the seeds", "97.50 ± 0.71", "Accuracy against cost on digits"):
+    for words in (
+        "6 runs",
+        "Every run",
+        "Means over the finished runs",
+        "97.50 ± 0.71",
+        "Accuracy against cost on digits",
+    ):
         assert words in page.text, words
     for words in (
         "static ladder",
@@ -443,7 +452,15 @@ def test_groups_of_one_label_are_named_by_what_differs(tmp_path: Path) -> None:
 
 def test_the_same_run_twice(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run")
-    assert "97.33" in page_of(folder, folder).text
+    page = page_of(folder, folder)
+    assert "97.33" in page.text and "2 runs" not in page.text
+
+
+def test_a_mean_counts_the_runs_that_have_the_figure(tmp_path: Path) -> None:
+    folders = [make_run(tmp_path / str(seed), seed=seed, finished=seed < 2) for seed in range(3)]
+    (found,) = group([read_run(folder) for folder in folders])
+    assert found.count(accuracy) == 2 and len(found.runs) == 3
+    assert "mean of 2 runs" in page_of(*folders).raw.decode()
 
 
 # --- with a network and its data
@@ -454,14 +471,22 @@ def test_test_images_are_shown(tmp_path: Path) -> None:
     page = page_of(folder)
     for words in (
         "Cost per test image",
-        "The 8 cheapest",
-        "The 8 dearest",
+        "The cheapest of each class",
+        "The dearest of each class",
         "Which blocks each class runs",
         "result.json has",
     ):
         assert words in page.text, words
-    assert page.tags.count("img") == 16
-    assert len(re.findall(r"\b[01]\|[01]\|[01]\b", page.text)) == 16
+    assert page.tags.count("img") == 20
+    assert len(re.findall(r"\b[01]\|[01]\|[01]\b", page.text)) == 20
+
+
+def test_the_extremes_are_of_each_class_or_of_all_where_classes_are_many() -> None:
+    shares, labels = [0.5, 0.9, 0.5, 0.9, 0.7], [0, 0, 0, 1, 1]
+    tested = SimpleNamespace(shares=shares, labels=labels, classes=("a", "b", "none has it"))
+    assert _extremes(tested) == ("of each class", [0, 4], [1, 3])  # type: ignore[arg-type]
+    tested.classes = tuple(map(str, range(100)))
+    assert _extremes(tested) == ("2", [0, 2], [1, 3])  # type: ignore[arg-type]
 
 
 def test_equal_costs_have_no_cheapest_image(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import spnet
 from spnet import UserError, create_model, runs
 from spnet.cli import main
 from spnet.data.cifar_classes import CIFAR10
+from spnet.files import read_json
 from spnet.training import checkpoint
 from spnet.training.config import RunConfig
 
@@ -168,7 +169,7 @@ def test_the_card_is_made_of_the_records(tmp_path: Path, weights: Path) -> None:
     small = cifar_run(tmp_path / "small", "static", "resnet14", figures(91.75, 26e6))
     large = cifar_run(tmp_path / "large", "static", "resnet26", figures(93.5, 55e6))
     final = figures(92.5, 32_440_832.0)  # 80 % of static
-    start = {"name": "cifar10-static", "hash": "0123456789ab"}
+    start = {"name": "cifar10-static", "hash": read_json(static / "result.json")["hash"]}
     record = {
         "budgets": [{"budget": 0.5, **figures(89.0, 20_275_520.0)}, {"budget": 0.1, "missed": "0.1 is out of reach"}],
         "calibrated": {"budget": 0.8, **final},
@@ -190,7 +191,7 @@ def test_the_card_is_made_of_the_records(tmp_path: Path, weights: Path) -> None:
         "The best smaller static network at its cost (within 2 %) or less, static resnet14, is 0.75 points below it.",
         "| static resnet26 | 93.50 | 55.000 | 135.6 | 30 | 1,497,600 |",
         "--backbone resnet20 --data cifar10 --epochs 30 --lr 0.2 --init cifar10-static\n",
-        "started from the weights of `cifar10-static` (config 0123456789ab)",
+        f"started from the weights of `cifar10-static` (config {start['hash']})",
         "- commit 0123456789\n- spnet 0.1.0, torch 2.14, python 3.11.7\n- 2x CPU, 2 threads, fp32\n- 2 h 1 min",
         "without an explicit licence",
         "It knows 10 classes (airplane, automobile,",
@@ -215,6 +216,25 @@ def test_a_network_that_goes_on_from_its_rival_counts_both_trainings(tmp_path: P
     out = ship(str(run), "cifar10", "cifar10-static", weights=weights)
     text = (out / "card.md").read_text()
     assert "| this network | 92.50 | 32.000 | 78.9 | 30 + 30 | 2,995,200 |" in text
-    assert "has seen the images of both trainings" in text
+    assert "It goes on from static resnet20, with all their images; the rivals have seen those of one" in text
     assert "started from the weights of `cifar10-static`" in text and "somewhere" not in text
     assert json.loads((out / "config.json").read_text())["started_from"]["name"] == "cifar10-static"
+
+
+def test_a_network_that_goes_on_from_the_next_one_counts_all_trainings(tmp_path: Path, weights: Path) -> None:
+    def step(name: str, backbone: str, start: Path | None) -> Path:
+        begun = {"name": "x", "hash": read_json(start / "result.json")["hash"]} if start else None
+        method = "spnet" if start else "static"
+        more = {"budgets": [], "started_from": begun} if start else {}
+        return cifar_run(tmp_path / name, method, backbone, figures(92.5, 32e6), **more)
+
+    static = step("a", "resnet20", None)
+    middle = step("b", "resnet20", static)
+    last = step("c", "resnet14", middle)
+    ship(str(static), "cifar10-static", weights=weights)
+    with pytest.raises(UserError, match="which does not ship: ship that first"):
+        ship(str(last), "cifar10-fast", "cifar10-static", weights=weights)
+    ship(str(middle), "cifar10", "cifar10-static", weights=weights)
+    text = (ship(str(last), "cifar10-fast", "cifar10-static", weights=weights) / "card.md").read_text()
+    assert "It goes on from static resnet20, then spnet resnet20, with all" in text
+    assert "| 30 + 30 + 30 | 4,492,800 |" in text and "--init cifar10\n" in text

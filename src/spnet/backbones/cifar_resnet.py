@@ -77,12 +77,13 @@ class BasicBlock(nn.Module):
         self.residual2 = conv_bn(out_channels, out_channels, 3, 1)
         self.shortcut: nn.Module = nn.Identity()
         self.own_skip: nn.Module = nn.Identity()
-        if transition and rule.shortcut == "projection":
-            self.shortcut = conv_bn(in_channels, out_channels, 1, stride)
-        elif transition:
-            self.shortcut = PadShortcut(out_channels - in_channels, stride, average=rule.shortcut == "avgpool")
-        if transition and rule.skip == "own-projection":
-            self.own_skip = nn.Sequential(*conv_bn(in_channels, out_channels, 1, stride), nn.ReLU())
+        with torch.random.fork_rng(devices=[]):  # what some rules add must not change what all draw
+            if transition and rule.shortcut == "projection":
+                self.shortcut = conv_bn(in_channels, out_channels, 1, stride)
+            elif transition:
+                self.shortcut = PadShortcut(out_channels - in_channels, stride, average=rule.shortcut == "avgpool")
+            if transition and rule.skip == "own-projection":
+                self.own_skip = nn.Sequential(*conv_bn(in_channels, out_channels, 1, stride), nn.ReLU())
         # Inputs are outputs of a ReLU (or of a skip of one), hence >= 0: ReLU(x) = x and every rule's skip is the
         # identity.
         self.identity_skip = not transition
@@ -174,7 +175,13 @@ def cifar_resnet(
         input_shape=input_shape,
         num_classes=num_classes,
     )
-    for module in backbone.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    convolutions = [(name, module) for name, module in backbone.named_modules() if isinstance(module, nn.Conv2d)]
+    for _, module in sorted(convolutions, key=lambda named: _belongs_to_a_rule(named[0])):
+        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     return backbone
+
+
+def _belongs_to_a_rule(name: str) -> bool:
+    """Whether a layer is there under some rules only. Such layers are drawn last: the others are then the same under
+    every rule, and seed s means one backbone."""
+    return ".shortcut." in name or ".own_skip." in name

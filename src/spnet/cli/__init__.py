@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"spnet: the run diverged: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("spnet: interrupted; a run continues with --resume.", file=sys.stderr)
+        print("spnet: interrupted; a run goes on with --resume, a list when it is called again.", file=sys.stderr)
         return 130
 
 
@@ -83,7 +83,7 @@ def _dispatch(argv: list[str]) -> int:
         print(json.dumps(result))
     else:
         print(module.describe(result))
-    return 0
+    return 1 if result.get("failed") else 0
 
 
 if __name__ == "__main__":

@@ -6,13 +6,12 @@ import os
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from spnet.data.cache import cache_root
 from spnet.data.reason import reason
 from spnet.errors import UserError
+from spnet.files import alone
 
 SITE = "https://www.cs.toronto.edu/~kriz/"
 ARCHIVES = {  # name -> (file, md5 as published on the site)
@@ -31,7 +30,7 @@ def download(name: str) -> Path:
     target = cache_root() / name / file
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(target.with_name(file + ".lock")):
+        with alone(target.with_name(file + ".lock")):
             if not target.exists():
                 part = target.with_name(file + ".part")
                 print(f"downloading {SITE}{file} to {target}", file=sys.stderr)
@@ -75,16 +74,3 @@ def _fetch(url: str, part: Path) -> None:
 def _md5(file: Path) -> str:
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-
-
-@contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """Let one process download at a time (where the system has file locks); the others find the file done."""
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

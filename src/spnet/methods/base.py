@@ -65,6 +65,8 @@ class Step:
         epoch: epochs finished in this phase.
         noise: the student's random streams; `teacher_noise`: those of an auxiliary network.
         reduce: differentiable mean over processes, so that rates are taken over the global batch.
+        world_size: how many processes share a batch. Gradients are averaged over them: a loss that is a sum over the
+            batch must be multiplied by it.
     """
 
     phase: "Phase"
@@ -72,6 +74,7 @@ class Step:
     noise: Noise = field(default_factory=Noise)
     teacher_noise: Noise = field(default_factory=Noise)
     reduce: Callable[[Tensor], Tensor] = lambda value: value
+    world_size: int = 1
 
 
 @dataclass

@@ -135,6 +135,8 @@ class BlockDrop(Method):
         trace = net(batch.images, sampler=step.phase.sampler, noise=step.noise)
         advantage_B, watched = self_critical_advantage(net, batch, trace, self.config.finetune_penalty)
         policy = self_critical(trace.log_prob, advantage_B, reduction=self.config.finetune_reduction)
+        if self.config.finetune_reduction == "sum":
+            policy = policy * step.world_size
         classification = F.cross_entropy(trace.logits.float(), batch.labels)
         return Losses({"classification": classification, "policy": policy}, trace, watched)
 

@@ -133,7 +133,7 @@ class SkipNet(Method):
         beta = c.skip_reward / len(parts) if c.prediction_reward is None else c.prediction_reward
         policy = reinforce(trace.log_prob, reward_to_go(rewards_BL, cross_entropy_B, beta, c.discount))
         if c.reinforce_reduction == "sum":
-            policy = policy * len(batch.labels)
+            policy = policy * len(batch.labels) * step.world_size
         terms = {"classification": cross_entropy_B.mean(), "reinforce": c.reinforce * policy}
         return Losses(terms, trace, {"skip_reward": rewards_BL.sum(1).mean()})
 

@@ -26,6 +26,7 @@ def card(
     record: Record,
     static: tuple[str, Record] | None = None,
     ladder: Sequence[Record] = (),
+    earlier: Sequence[Record] = (),
 ) -> str:
     """The card as Markdown.
 
@@ -35,6 +36,7 @@ def card(
         record: its result.
         static: name and record of the static network it is measured by.
         ladder: records of smaller static networks.
+        earlier: records of the trainings this one goes on from, the first of them first.
 
     Raises:
         UserError: the terms of its data are not known.
@@ -44,7 +46,7 @@ def card(
     routed = "budgets" in record
     parts = [f"# {name}", _what(config, record, routed), _use(name, config)]
     parts += [_budgets(record), _controls(record)] if routed else []
-    parts += [_rivals(name, record, static, ladder)] if static or ladder else []
+    parts += [_rivals(name, record, static, ladder, earlier)] if static or ladder else []
     parts += [_training(config, record), f"## Data\n\n{TERMS[config.data]}", _limits(name, classes)]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
@@ -109,7 +111,13 @@ def _verdict(ahead: float) -> str:
     return "equal to" if round(ahead, 2) == 0 else f"{abs(ahead):.2f} points {'below' if ahead > 0 else 'above'}"
 
 
-def _rivals(name: str, record: Record, static: tuple[str, Record] | None, ladder: Sequence[Record]) -> str:
+def _rivals(
+    name: str,
+    record: Record,
+    static: tuple[str, Record] | None,
+    ladder: Sequence[Record],
+    earlier: Sequence[Record],
+) -> str:
     """Whether taking a static network, or a smaller one, would have done better."""
     final = record["final"]
     said = []
@@ -128,20 +136,16 @@ def _rivals(name: str, record: Record, static: tuple[str, Record] | None, ladder
         )
     elif ladder:
         said.append("None of the smaller static networks costs as little.")
-    if _continues(record, static):
-        said.append("It goes on from that network and has seen the images of both trainings; the rivals, those of one.")
+    if earlier:
+        steps = ", then ".join(_called(step) for step in earlier)
+        said.append(f"It goes on from {steps}, with all their images; the rivals have seen those of one training.")
     said.append("Single runs: a difference of less than about two standard errors says nothing.")
     rivals = [("this network", record), *([static] if static else []), *((_called(rung), rung) for rung in ladder)]
     seen = [int(record["train_images"]) for _, record in rivals]
     epochs = [str(record["config"]["settings"]["epochs"]) for _, record in rivals]
-    if _continues(record, static):
-        seen[0], epochs[0] = seen[0] + seen[1], f"{epochs[1]} + {epochs[0]}"
+    seen[0] += sum(int(step["train_images"]) for step in earlier)
+    epochs[0] = " + ".join([*(str(step["config"]["settings"]["epochs"]) for step in earlier), epochs[0]])
     return "## Against static networks\n\n" + "\n".join(said) + "\n\n" + _rivals_table(rivals, epochs, seen)
-
-
-def _continues(record: Record, static: tuple[str, Record] | None) -> bool:
-    """Whether the static rival is what the network started from."""
-    return static is not None and (record.get("started_from") or {}).get("hash") == static[1]["hash"]
 
 
 def _called(record: Record) -> str:

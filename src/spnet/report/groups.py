@@ -29,6 +29,10 @@ class Group:
         known = [v for v in map(value, self.runs) if v is not None]
         return mean_and_deviation(known) if known else None
 
+    def count(self, value: Callable[[Run], float | None]) -> int:
+        """Runs that have the figure."""
+        return sum(value(run) is not None for run in self.runs)
+
     def curve(self, series: Callable[[Run], Series]) -> tuple[Series, tuple[Series, Series] | None]:
         """Mean over the runs at each epoch, and one standard deviation around it where two runs got that far."""
         columns = [dict(zip(run.epochs, series(run), strict=True)) for run in self.runs]

@@ -50,7 +50,7 @@ def write_report(folders: Sequence[Path], out: Path) -> None:
     """
     if not folders:
         raise UserError("a report needs at least one run folder.")
-    runs = [read_run(folder) for folder in folders]
+    runs = [read_run(folder) for folder in {folder.resolve(): folder for folder in folders}.values()]
     load_data = cache(load_if_here)
     body = single(runs[0], load_data) if len(runs) == 1 else several(runs, load_data)
     title = runs[0].label if len(runs) == 1 else f"{len(runs)} runs"

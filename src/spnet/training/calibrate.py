@@ -20,6 +20,8 @@ from spnet.training.evaluate import Forward
 
 SHIFT_LIMIT = 64.0
 """Router logits differ by a few units; beyond this every block runs, or none."""
+CLOSE = 0.02
+"""A budget is met within 2 %: only so are two networks compared at one cost (protocol, 4)."""
 
 
 def spread(split: Split, count: int) -> Split:
@@ -66,7 +68,8 @@ def calibrate(
         forward: what runs the images, as in `mean_cost`; it must read `net.decision_shift`.
 
     Raises:
-        UserError: the network has no routers, or no shift reaches the budget; the threshold is then as before.
+        UserError: the network has no routers, or no shift comes within 2 % of the budget; the threshold is then as
+            before.
     """
     if not any(net.gated):
         raise UserError("a static network has no decisions to calibrate: choose a dynamic method, or drop the budget.")
@@ -106,6 +109,9 @@ def calibrate(
         else:
             near_excess /= 2
         far, far_excess = middle, middle_excess
+    if best[0] > CLOSE * budget:  # many decisions flip at one shift: no cost lies between
+        net.decision_shift.copy_(before)
+        raise UserError(f"budget {budget} is out of reach: the nearest cost a threshold gives is {best[2]:.3f}.")
     net.decision_shift.fill_(best[1])
     return best[2]
 

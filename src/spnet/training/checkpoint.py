@@ -33,7 +33,8 @@ RESUMED = {"epoch", "rows", "net", "method", "optimizer", "previous_decisions"}
 
 
 def write_config(folder: Path, config: RunConfig, facts: dict[str, Any]) -> None:
-    """`facts`: one value for each of FACTS, and `started_from` (see `named`)."""
+    """`facts`: one value for each of FACTS, `started_from` (see `named`), and the `commits` of the sources that trained
+    it, in order."""
     write_json(folder / "config.json", {"format": FORMAT, "spnet": __version__, **config.to_json(), **facts})
 
 

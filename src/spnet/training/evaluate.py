@@ -14,7 +14,7 @@ from torch import Tensor
 from spnet.data import Split, ordered_batches
 from spnet.dynamic import DynamicNetwork
 from spnet.losses.numerics import mean
-from spnet.paths.stats import distinct_paths, evolution_kl, execution_rate_per_block
+from spnet.paths.stats import decision_entropy, distinct_paths, evolution_kl, execution_rate_per_block
 from spnet.trace import Trace
 
 Forward = Callable[[Tensor], Trace]
@@ -87,6 +87,8 @@ def summarise(results: dict[str, Any], static_macs: int) -> dict[str, Any]:
         "execution_rate": rates.mean().item(),
         "execution_rate_per_block": [round(rate, 4) for rate in rates.tolist()],
         "distinct_paths": int(distinct_paths(decisions)),
+        # In nats: 0 where every image is decided alike, ln 2 where skip and run are as frequent.
+        "decision_entropy_per_block": [round(entropy, 4) for entropy in decision_entropy(decisions).tolist()],
         "stage_accuracy": [percent(correct) for correct in results["stage_correct"]],
         # An exported graph hands out no features: then there is nothing to say, and 0 would say too much.
         "evolution_kl": float(evolution_kl(results["stage_features"])) if results["stage_features"] else None,

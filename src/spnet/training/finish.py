@@ -25,11 +25,14 @@ def finish(
     test: Split,
     rows: list[dict[str, Any]],
     *,
-    precision: str,
+    made: dict[str, Any],
     held_out: bool,
     augmentation: Augmentation | None = None,
 ) -> dict[str, Any]:
-    """Calibrate the network in place if the run has a budget, evaluate it, and return the record of the run."""
+    """Calibrate the network in place if the run has a budget, evaluate it, and return the record of the run.
+
+    `made`: what the run was made with (`made_with`), as known when it began.
+    """
     training = config.training
     result: dict[str, Any] = {"hash": config.hash, "label": config.label, "config": config.to_json()}
     result["last"] = evaluate(net, test)
@@ -41,7 +44,7 @@ def finish(
             result["calibrated"] = at_budget(net, part, test, training.budget)
         if training.budget and training.reestimate_bn:
             reestimate_batch_norm(net, part, augmentation)
-            result["reestimated"] = evaluate(net, test)
+            result["reestimated"] = at_budget(net, part, test, training.budget)  # other statistics, other decisions
     result["final"] = next(
         figures for name in ("reestimated", "calibrated", "last") if "accuracy" in (figures := result.get(name, {}))
     )
@@ -52,7 +55,7 @@ def finish(
     result["end_of_training"] = {key: end.get(key) for key in _KEPT}
     result["train_seconds"] = sum(row["seconds"] for row in rows)
     result["train_images"] = sum(row["train_images"] for row in rows)
-    result["made_with"] = made_with(precision)
+    result["made_with"] = made
     return result
 
 

@@ -24,7 +24,7 @@ from spnet.training.config import RunConfig
 from spnet.training.devices import resolve_precision, reuse_freed_memory, take_place
 from spnet.training.epoch import check_weights, train_epoch
 from spnet.training.events import append_event, start_events
-from spnet.training.finish import finish
+from spnet.training.finish import finish, made_with
 from spnet.training.monitor import PROBE, Monitor
 from spnet.training.schedule import build_optimizer
 from spnet.training.start import build, refuse_capture, refuse_sharing
@@ -105,8 +105,12 @@ def fit(
     method, net = build(config, dataset, place.device, init)
     if (training.budget or training.more_budgets) and not any(net.gated):
         raise UserError("a static network has no decisions to calibrate: choose a dynamic method, or drop the budget.")
-    started_from = checkpoint.read_config(out)[1].get("started_from") if resume else checkpoint.named(init)
     precision = resolve_precision(training.precision, place.device)
+    before = checkpoint.read_config(out)[1] if resume else {}
+    started_from = before.get("started_from") if resume else checkpoint.named(init)
+    made = made_with(precision)  # before the first step: the sources may change while they run
+    commits = list(dict.fromkeys([*before.get("commits", []), made["commit"]]))
+    facts = {**_facts(dataset), "started_from": started_from, "commits": commits}
     augmentation: Augmentation | None = dataset.augmentation if training.augment else None
     monitor = Monitor(parts.watched, dataset.augmentation, training.seed, parts.held_out)
     phases = method.phases(training.epochs)
@@ -135,12 +139,14 @@ def fit(
         first, rows = state["epoch"], state["rows"]
         checkpoint.fit_state(net, state["net"], out / "state" / "resume.pt")
         checkpoint.fit_state(method.state, state["method"], out / "state" / "resume.pt")
+        if place.rank == 0 and commits != before.get("commits"):
+            checkpoint.write_config(out, config, facts)
         if state["previous_decisions"] is not None:
             monitor.previous = state["previous_decisions"].to(place.device)
     elif place.rank == 0:
         _refuse_taken(out)
         keep(0)  # before config.json, which makes the folder a run: whatever is a run can be resumed
-        checkpoint.write_config(out, config, {**_facts(dataset), "started_from": started_from})
+        checkpoint.write_config(out, config, facts)
     longest = 0.0
     if place.rank == 0:
         start_events(out, rows)
@@ -194,7 +200,7 @@ def fit(
         parts.train,
         parts.test,
         rows,
-        precision=precision,
+        made={**made, "commit": ", ".join(commits)},
         held_out=parts.held_out,
         augmentation=augmentation,
     )

@@ -46,9 +46,11 @@ class Monitor:
         decisions = results["decisions"][self.probe]
         gated = list(net.gated_indices)
         if gated:
-            figures["flips"] = float(flip_share(self.previous, decisions)) if self.previous is not None else None
+            # Blocks without a router decide nothing: counted, they would make a method look steadier than it is.
+            own, before = decisions[:, gated], self.previous
+            figures["flips"] = float(flip_share(before[:, gated], own)) if before is not None else None
             second = torch.cat([net(part).decisions for part in self.second_view.split(256)])
-            figures["path_agreement"] = float(path_agreement(decisions, second))
+            figures["path_agreement"] = float(path_agreement(own, second[:, gated]))
             always_run, always_skipped = always_blocks(results["decisions"][:, gated])
             figures["always_run"] = [gated[i] for i in always_run]
             figures["always_skipped"] = [gated[i] for i in always_skipped]

@@ -97,6 +97,9 @@ def run_all(
         while waiting or jobs:
             while waiting and len(jobs) < workers:
                 run = waiting.pop(0)
+                if finished(run, results, network=run.hash in networks):  # by another runner, meanwhile
+                    board.finished.append(run.hash)
+                    continue
                 jobs[run.hash] = (run, launch(run, work / run.hash, threads))
                 board.running[run.hash] = time.monotonic()
             for name, (run, job) in list(jobs.items()):
@@ -108,15 +111,15 @@ def run_all(
                 if code == 0 and (work / name / "result.json").is_file():
                     if name in networks:
                         keep_network(work / name, results / NETWORKS / name)
-                    made = with_curves(work / name)
+                    made = without_place(with_curves(work / name))
                     write_json(results / f"{name}.json", made)
                     board.finished.append(name)
                     # A resumed run took part of its time before this call.
                     board.measured.setdefault(kind(run), []).append(max(took, made.get("train_seconds", 0.0)))
                 else:
-                    board.failed[name] = (
-                        f"{run.label} seed {run.training.seed}: exit code {code}, see {work / name}.log"
-                    )
+                    log = work / f"{name}.log"
+                    more = f", see {log}" if log.is_file() else ""
+                    board.failed[name] = f"{run.label} seed {run.training.seed}: exit code {code}{more}"
             show(board)
             if time_limit is not None and time.monotonic() - started > time_limit:
                 break
@@ -147,6 +150,13 @@ def with_curves(folder: Path) -> dict[str, Any]:
     present = [name for name in CURVES if any(name in row for row in rows)]
     curves = {name: [_rounded(row.get(name)) for row in rows] for name in present}
     return {**read_json(folder / "result.json"), "curves": {"phase": [row["phase"] for row in rows], **curves}}
+
+
+def without_place(made: dict[str, Any]) -> dict[str, Any]:
+    """A record without the place where its data set lay: that is this machine's own affair."""
+    if "config" not in made:
+        return made
+    return {**made, "config": {**made["config"], "data": made["config"]["data"].split(":")[0]}}
 
 
 def _rounded(value: float | None) -> float | None:

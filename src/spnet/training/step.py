@@ -52,7 +52,7 @@ class TrainingStep:
         self.precision = precision
         self.world_size = world_size
         self.parameters = freeze(net, phase)
-        self.info = Step(phase, epoch, streams.student, streams.teacher, MeanOverProcesses(world_size))
+        self.info = Step(phase, epoch, streams.student, streams.teacher, MeanOverProcesses(world_size), world_size)
         self.tally = Tally()
         self.mean, self.std = (tuple(values.flatten().tolist()) for values in (net.mean, net.std))
         stem = next(net.backbone.stem.parameters())

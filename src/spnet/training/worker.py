@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spnet.errors import DivergedError, UserError
+from spnet.files import alone, cannot_write
 
 if TYPE_CHECKING:
     from spnet.training.config import RunConfig
@@ -27,15 +28,22 @@ def main() -> int:
 
 
 def train(config: "RunConfig", folder: Path) -> int:
-    """Start, resume or (finished already) leave the run; returns an exit code, errors on stderr."""
+    """Start, resume or (finished already) leave the run; returns an exit code, errors on stderr.
+
+    Two runners may share a folder of runs: whoever comes second waits, and finds the run finished.
+    """
     from spnet import data
     from spnet.training.fit import fit
 
-    if (folder / "result.json").is_file():
-        return 0
     try:
-        begun = (folder / "config.json").is_file()
-        fit(config, data.load(config.data), folder, resume=begun)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with alone(folder.with_name(f"{folder.name}.lock")):
+            if not (folder / "result.json").is_file():
+                begun = (folder / "config.json").is_file()
+                fit(config, data.load(config.data), folder, resume=begun)
+    except OSError as error:
+        print(cannot_write(folder, error), file=sys.stderr)
+        return 2
     except (UserError, DivergedError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 2 if isinstance(error, UserError) else 1

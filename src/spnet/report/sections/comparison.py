@@ -72,9 +72,11 @@ def comparison(groups: Sequence[Group], anchors: dict[int, str]) -> Markup:
     every = table(heads, rows, sortable=True, caption=words)
     parts: list[Markup | None] = [every]
     if any(len(found.runs) > 1 for found in groups):
-        heads = ["runs that differ in their seed only", "seeds", *(column.head for column in COLUMNS)]
+        heads = ["runs that differ in their seed only", "finished", *(column.head for column in COLUMNS)]
         means = [_group_row(g) for g in groups]
-        parts.insert(0, table(heads, means, sortable=True, caption="Means over the seeds, ± standard deviation."))
+        parts.insert(
+            0, table(heads, means, sortable=True, caption="Means over the finished runs, ± standard deviation.")
+        )
     unfinished = [run for found in groups for run in found.runs if not run.finished]
     if unfinished:
         listed = ", ".join(str(run.folder) for run in unfinished)
@@ -93,7 +95,8 @@ def _run_row(found: Group, run: Run, anchor: str) -> list[Cell]:
 
 
 def _group_row(found: Group) -> list[Cell]:
-    cells = [Cell(found.name), Cell(str(len(found.runs)), float(len(found.runs)))]
+    count = found.count(accuracy)
+    cells = [Cell(found.name), Cell(str(count), float(count))]
     for column in COLUMNS:
         summary = found.summary(column.value)
         if summary is None:

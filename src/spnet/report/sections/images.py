@@ -10,6 +10,8 @@ from spnet.report.pictures import picture
 from spnet.report.tested import Tested
 
 SHOWN = 8
+CLASSES = 20
+"""Up to so many classes, one picture of each; the extremes of all beyond that."""
 LONG_PATH = 24
 """Paths of more blocks get wider cards and a line a stage."""
 
@@ -24,8 +26,7 @@ def image_costs(tested: Tested) -> Markup:
     drawn = histogram(
         [100 * s for s in shares], x_title="cost, % of the static network", y_title="test images", unit=" %"
     )
-    order = sorted(range(len(shares)), key=lambda i: shares[i])
-    shown = min(SHOWN, len(order) // 2)
+    few, cheapest, dearest = _extremes(tested)
     every = figure(
         "Cost per test image", drawn, f"All {len(shares):,} test images, by the test rule, stage heads counted."
     )
@@ -35,10 +36,24 @@ def image_costs(tested: Tested) -> Markup:
     return section(
         title,
         every,
-        _gallery(f"The {shown} cheapest", order[:shown], tested),
-        _gallery(f"The {shown} dearest", order[: -shown - 1 : -1], tested, legend),
+        _gallery(f"The cheapest {few}", cheapest, tested),
+        _gallery(f"The dearest {few}", dearest, tested, legend),
         doubt,
     )
+
+
+def _extremes(tested: Tested) -> tuple[str, list[int], list[int]]:
+    """What is chosen, and the numbers of the cheapest and of the dearest images, among equals the first of the set."""
+    numbers = range(len(tested.shares))
+    if len(tested.classes) > CLASSES:
+        shown = min(SHOWN, len(numbers) // 2)
+        cheapest = sorted(numbers, key=lambda i: tested.shares[i])
+        dearest = sorted(numbers, key=lambda i: -tested.shares[i])
+        return f"{shown}", cheapest[:shown], dearest[:shown]
+    of_class = [[i for i in numbers if tested.labels[i] == c] for c in range(len(tested.classes))]
+    cheapest = [min(mine, key=lambda i: tested.shares[i]) for mine in of_class if mine]
+    dearest = [max(mine, key=lambda i: tested.shares[i]) for mine in of_class if mine]
+    return "of each class", cheapest, dearest
 
 
 def _gallery(title: str, chosen: list[int], tested: Tested, words: str = "") -> Markup:

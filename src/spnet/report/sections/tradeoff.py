@@ -33,25 +33,34 @@ def _points(g: Group) -> list[Point]:
     x, y = g.summary(cost), g.summary(accuracy)
     if x is None or y is None:
         return []
-    seeds = f", mean of {len(g.runs)} seeds" if len(g.runs) > 1 else ""
     records = [record for run in g.runs for record in run.budgets]
     budgets = sorted({record["budget"] for record in records if finite(record.get("budget"))})
     joined = f"{g.name}: at several budgets" if budgets else ""
     if g.static:
         joined = f"{g.runs[0].label}: {LADDER}"
 
-    def told(at: str, across: float, up: float) -> str:
-        return f"{g.name}{at}: {fixed(up)} % at {fixed(across, 3)} MMACs{seeds}"
+    def told(at: str, across: float, up: float, count: int) -> str:
+        return (
+            f"{g.name}{at}: {fixed(up)} % at {fixed(across, 3)} MMACs{f', mean of {count} runs' if count > 1 else ''}"
+        )
 
     own = Point(
-        g.name, x[0], y[0], told("", x[0], y[0]), g.style, x[1] or 0.0, y[1] or 0.0, joined=joined, hollow=g.static
+        g.name,
+        x[0],
+        y[0],
+        told("", x[0], y[0], g.count(accuracy)),
+        g.style,
+        x[1] or 0.0,
+        y[1] or 0.0,
+        joined=joined,
+        hollow=g.static,
     )
     points = [own]
     for budget in budgets:
         alike = [r for r in records if r["budget"] == budget and finite(r.get("macs_mean")) and finite(r["accuracy"])]
         if alike:
             at_x, at_y = (sum(r[key] for r in alike) / len(alike) for key in ("macs_mean", "accuracy"))
-            title = told(f" calibrated to {percent_of(budget)}", at_x / 1e6, at_y)
+            title = told(f" calibrated to {percent_of(budget)}", at_x / 1e6, at_y, len(alike))
             points.append(Point("", at_x / 1e6, at_y, title, g.style, joined=joined))
     return points
 
