@@ -70,7 +70,7 @@ def test_what_is_measured_is_written_into_a_card_and_renewed() -> None:
 def test_a_card_shows_the_records_of_its_method(tmp_path: Path) -> None:
     measured = runpy.run_path(str(ROOT / "scripts" / "measured.py"))
     assert measured["measured"]("skipnet", tmp_path) == "Nothing at the common recipe yet."
-    text = measured["measured"]("codinet", ROOT / "results")
-    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| codinet")]
-    assert rows and all(row[0].startswith("| codinet") for row in rows)
-    assert any(row[0] == "| codinet + spnet at 0.7" and row[1] == "5" for row in rows)
+    text = measured["measured"]("dynamic", ROOT / "results")
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ") and line[2:8] != "method"]
+    assert any(row[0] == "| dynamic at 0.7" and row[1] == "5" for row in rows)
+    assert {row[0].split()[1] for row in rows if row[0] != "| ---"} == {"dynamic"}

@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     facts = {**made_with("fp32"), "onnxruntime": runtime.__version__}
     result: dict[str, Any] = {
         "network": args.network,
-        "lookahead": args.lookahead,
+        "lookahead": _lookahead(args),
         "made_with": facts,
         "records": records,
     }
@@ -95,6 +95,18 @@ def _network(args: argparse.Namespace, real: bool, count: int) -> tuple[Any, Any
     config, _ = read_config(run_folder(args.network))
     images = data.load(config.data).test.images[: max(512, count)]
     return net, net.prepare(images).float().numpy()
+
+
+def _lookahead(args: argparse.Namespace) -> int | None:
+    """Blocks a router decides for; None where the method has no such choice."""
+    from spnet.backbones import list_backbones
+    from spnet.runs import run_folder
+    from spnet.training.checkpoint import read_config
+
+    if args.network in list_backbones():
+        return args.lookahead
+    config, _ = read_config(run_folder(args.network))
+    return config.resolved().get("lookahead")
 
 
 def describe(result: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The picture of a bench: speed-up over the fastest static network against execution rate, beside what the MACs
+"""The picture of a bench: speed-up over the fastest static network against cost, beside what the multiply-adds
 promise."""
 
 from pathlib import Path
@@ -8,7 +8,7 @@ from spnet.files import write_atomically
 
 
 def draw(result: dict[str, Any], file: Path) -> None:
-    """One panel per (threads, batch); the network's own decisions are left out, as they have no rate."""
+    """One panel per (threads, batch); forced rates are joined, the network's own decisions a point of their own."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -18,18 +18,19 @@ def draw(result: dict[str, Any], file: Path) -> None:
     figure = Figure(figsize=(3.2 * len(records), 3.2), layout="constrained")
     for position, record in enumerate(records, 1):
         axes = figure.add_subplot(1, len(records), position)
-        rows = sorted((r for r in record["dynamic"] if not isinstance(r["rate"], str)), key=lambda r: r["rate"])
-        names = list(dict.fromkeys(r["variant"] for r in rows))
-        first = [r for r in rows if r["variant"] == names[0]] if names else []
-        axes.plot(
-            [r["rate"] for r in first], [r["mac_ideal"] for r in first], ":", color="gray", label="by multiply-adds"
-        )
-        for name in names:
-            mine = [r for r in rows if r["variant"] == name]
-            axes.plot([r["rate"] for r in mine], [r["speed_up"] for r in mine], "o-", label=name)
+        rows = sorted(record["dynamic"], key=lambda r: r["cost"])
+        across = [100 * r["cost"] for r in rows]
+        axes.plot(across, [r["mac_ideal"] for r in rows], "+:", color="gray", label="by multiply-adds")
+        for name in dict.fromkeys(r["variant"] for r in rows):
+            for own, marker in ((False, "o-"), (True, "*")):
+                mine = [r for r in rows if r["variant"] == name and isinstance(r["rate"], str) == own]
+                label = f"{name}, own decisions" if own else name
+                if mine:
+                    at = [100 * r["cost"] for r in mine]
+                    axes.plot(at, [r["speed_up"] for r in mine], marker, markersize=9 if own else 5, label=label)
         axes.axhline(1, color="black", linewidth=0.8)
         axes.set_title(f"batch {record['batch']}, {record['threads']} thread(s)", fontsize=9)
-        axes.set_xlabel("execution rate")
+        axes.set_xlabel("multiply-adds, % of static")
         if position == 1:
             axes.set_ylabel("speed-up over fastest static")
             axes.legend(fontsize=7)
