@@ -16,8 +16,8 @@ options: Any = onnxruntime.SessionOptions()
 options.log_severity_level = 3  # defaults of optional inputs are no news
 session: Any = onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
 text = session.get_modelmeta().custom_metadata_map
-classes, mean, std, (channels, height, width), macs = (
-    json.loads(text[key]) for key in ("classes", "mean", "std", "input_shape", "macs")
+classes, mean, std, (channels, height, width), macs, path = (
+    json.loads(text[key]) for key in ("classes", "mean", "std", "input_shape", "macs", "path")
 )
 always = macs["stem"] + macs["head"] + macs["router_start"] + sum(macs["routers"])
 for name in sys.argv[2:]:
@@ -26,6 +26,7 @@ for name in sys.argv[2:]:
     picture = ImageOps.fit(picture, (width, height), Image.Resampling.BICUBIC).convert("RGB" if channels == 3 else "L")
     pixels = np.asarray(picture, np.float32).reshape(height, width, channels) / 255
     image = ((pixels - mean) / std).astype(np.float32).transpose(2, 0, 1)[None]
-    logits, decisions = session.run(["logits", "decisions"], {"image": image})
-    cost = always + sum(options[k] for options, k in zip(macs["blocks"], decisions[0], strict=True))
-    print(f"{name}: {classes[int(logits.argmax())]}  path {''.join(map(str, decisions[0]))}  {cost / 1e6:.2f} MMACs")
+    logits, *decisions = session.run(None, {"image": image})
+    taken = path or decisions[0][0]  # a file of one path has no decisions to tell
+    cost = always + sum(options[k] for options, k in zip(macs["blocks"], taken, strict=True))
+    print(f"{name}: {classes[int(logits.argmax())]}  path {''.join(map(str, taken))}  {cost / 1e6:.2f} MMACs")

@@ -129,6 +129,7 @@ class InThisProcess(Isolated):
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("spnet.measure.bench.Isolated", InThisProcess)
     monkeypatch.setattr("spnet.measure.bench.rivals_for", lambda threads, batch, compiled: ["onnx-intra"])
+    monkeypatch.setattr("spnet.measure.bench.TRUSTED", 0)  # a machine that runs tests is not a quiet one
 
 
 def test_a_record(net, quick: None):
@@ -150,7 +151,7 @@ def test_a_record(net, quick: None):
 
 def test_wrong_settings():
     cases: list[dict[str, Any]] = [{"rates": (1.5,)}, {"rates": ()}, {"batches": (0,)}, {"threads": ()}]
-    cases += [{"rounds": 0}, {"seconds": 0}]
+    cases += [{"rounds": 0}, {"seconds": 0}, {"seconds": float("nan")}, {"rates": (0.5, 0.5)}]
     for wrong in cases:
         with pytest.raises(UserError):
             BenchConfig(**wrong)
@@ -175,7 +176,7 @@ def test_a_foreign_profile_is_ignored_and_a_damaged_one_named(cache: Path):
     with pytest.raises(UserError, match="is damaged"):
         load_profile()
     path.write_text("{")
-    with pytest.raises(UserError, match="cannot be read as JSON"):
+    with pytest.raises(UserError, match="is damaged: delete it"):
         load_profile()
 
 
@@ -188,6 +189,15 @@ def test_the_command(cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert (tmp_path / "out" / "bench.png").read_bytes()[:4] == b"\x89PNG"
     profile = load_profile()
     assert (profile.single, profile.batch) == tuple(record["break_even_cost"] for record in result["records"])
+
+
+def test_a_noisy_machine_writes_no_profile(
+    cache: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, quick: None
+):
+    monkeypatch.setattr("spnet.measure.bench.TRUSTED", 3)
+    arguments = ["bench", "resnet8", "--rates", "0,0.5", "--batches", "1,2", "--threads", "1", "--rounds", "2"]
+    assert main([*arguments, "--seconds", "0.01"]) == 0
+    assert "no profile written" in capsys.readouterr().err and not profile_path().exists()
 
 
 @pytest.mark.parametrize("wrong", [["--rates", "2"], ["--rates", "x"], ["--batches", "0"], ["--rates", "own"]])

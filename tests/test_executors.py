@@ -372,3 +372,57 @@ def test_engine_refuses_images_that_are_not_finite():
 def test_engine_needs_a_budget_to_calibrate():
     with pytest.raises(UserError, match="needs a budget"):
         Engine(network()).calibrate(torch.zeros(4, *SHAPE, dtype=torch.uint8))
+
+
+def test_an_engine_leaves_training_mode_and_the_statistics_alone():
+    net = network()
+    engine = Engine(net, "gathered")
+    expected, mean = engine(images(5)).logits, net.backbone.stem[1].running_mean.clone()  # type: ignore[index]
+    net.train()
+    assert torch.equal(engine(images(5)).logits, expected) and not net.training
+    assert torch.equal(net.backbone.stem[1].running_mean, mean)  # type: ignore[index]
+
+
+@pytest.mark.parametrize("executor", ["masked", "branching", "gathered", "onnx"])
+def test_all_executors_take_the_same_input(executor: str):
+    engine = Engine(network(), executor)
+    x = images(1)
+    assert torch.equal(engine(x.double()).decisions, engine(x).decisions)
+    with pytest.raises(UserError, match="there are no images to run"):
+        engine(x[:0])
+    with pytest.raises(UserError, match="decisions are whole numbers"):
+        engine(x, torch.full((9,), 0.5))
+
+
+@pytest.mark.parametrize("share", [0, 70, float("nan")])
+def test_an_expected_cost_is_a_share(share: float):
+    with pytest.raises(UserError, match="expected_cost is a share of the static cost"):
+        Engine(network(), expected_cost=share)
+
+
+def test_auto_does_without_onnx_where_a_part_has_no_form():
+    net = network()
+    net.backbone.stem[2] = torch.nn.SiLU()  # type: ignore[index]
+    assert Engine(net, "auto").choice(4) == "gathered"
+    assert Engine(network().to(torch.bfloat16), "auto").choice(1) == "branching"  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="computes in float32"):
+        Engine(network().to(torch.bfloat16), "onnx")  # type: ignore[arg-type]
+
+
+def test_calibrating_takes_the_weights_anew():
+    net, pictures = network(), torch.randint(0, 256, (64, *SHAPE), dtype=torch.uint8)
+    engine = Engine(net, "onnx")
+    engine(images(3))
+    with torch.no_grad():
+        net.backbone.head.bias += 1
+    engine.calibrate(pictures, 0.7)
+    assert torch.allclose(engine(images(3)).logits, net(images(3)).logits, atol=1e-4)
+
+
+@pytest.mark.parametrize("options", [2, 3])
+def test_a_network_without_gates_has_full_decisions_everywhere(options: int):
+    """Three options and no router: full is option 2 in the graph too."""
+    net = lively(create_model("resnet8", "rdi-net", in_channels=1, image_size=8, options=options, target=1.0))
+    for executor in ("masked", "onnx"):
+        trace = Engine(net, executor)(images(2))
+        assert trace.decisions.tolist() == [[options - 1] * 3] * 2 and trace.macs.unique().numel() == 1

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -131,6 +132,12 @@ def test_wrong_files_are_named(net: DynamicNetwork, tmp_path: Path):
     onnx.save(model, file)
     with pytest.raises(UserError, match="has format 99"):
         open_export(file)
+    for k in range(200, len(content), len(content) // 40):  # one bit anywhere
+        damaged = bytearray(content)
+        damaged[k] ^= 4
+        file.write_bytes(bytes(damaged))
+        with pytest.raises(UserError, match=r"damaged|has format|not one that spnet"):
+            open_export(file)
     del model.metadata_props[:]
     onnx.save(model, file)
     with pytest.raises(UserError, match="not one that spnet export wrote"):
@@ -143,6 +150,26 @@ def test_wrong_images_are_named(net: DynamicNetwork, tmp_path: Path):
     for wrong in (np.zeros((1, 3, 8, 8)), np.zeros((0, 1, 8, 8)), np.zeros((1, 8, 8))):
         with pytest.raises(UserError, match="takes images of"):
             file(wrong)
+    with pytest.raises(UserError, match="images are uint8"):
+        file(np.zeros((1, 1, 8, 8), np.int64))
+    with pytest.raises(UserError, match="hold NaN"):
+        file(np.full((1, 1, 8, 8), np.nan, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"form": "batches"}, "Did you mean 'batch'"),
+        ({"classes": ["a", "b"]}, "2 names for 10 classes"),
+        ({"images": torch.full((1, 1, 8, 8), torch.nan)}, "hold NaN"),
+    ],
+)
+def test_wrong_arguments_are_named(net: DynamicNetwork, tmp_path: Path, arguments: dict[str, Any], words: str):
+    net.train()
+    with pytest.raises(UserError, match=words):
+        export_onnx(net, tmp_path / "net.onnx", **arguments)
+    assert net.training and not list(tmp_path.iterdir())
+    net.eval()
 
 
 @pytest.mark.parametrize("text", ["11", "1112", "1a1", "", "999"])

@@ -11,7 +11,7 @@ from tiny import SHAPE, full_path, images, lively, paths
 from torch import Tensor, nn
 
 import spnet
-from spnet import DynamicNetwork, Engine, UserError, create_model
+from spnet import DynamicNetwork, Engine, Trace, UserError, create_model
 from spnet.backbones import BlockRule, create_backbone
 from spnet.data import Augmentation, Dataset, Split, augment
 from spnet.routers import PooledMLP
@@ -121,6 +121,43 @@ def test_a_spread_sample_of_a_sorted_set_has_every_class():
     split = Split(torch.zeros(100, 1, 2, 2, dtype=torch.uint8), torch.arange(100) // 10)
     assert spread(split, 20).labels.bincount().tolist() == [2] * 10
     assert len(spread(split, 1000)) == 100
+
+
+def two_costs() -> DynamicNetwork:
+    """Every image is decided alike, so that all flip at one threshold: nothing lies between two costs."""
+    net = network("dynamic")
+    for name, parameter in net.named_parameters():
+        if name.endswith("fc2.weight"):
+            parameter.data.zero_()
+        elif name.endswith("fc2.bias"):
+            parameter.data.copy_(torch.tensor([0.1, 2.0]))
+    return net
+
+
+def test_a_budget_that_no_threshold_comes_near_is_missed():
+    net = two_costs()
+    with pytest.raises(UserError, match=r"budget 0\.6 is out of reach: the nearest cost a threshold gives is"):
+        calibrate(net, pixels(40), 0.6)
+    assert net.decision_shift == 0
+    assert "missed" in at_budget(net, pixels(40), pixels(20), 0.6)
+
+
+@pytest.mark.parametrize("wrong", ["size", "interrupt", "empty", "nan"])
+def test_a_calibration_that_fails_leaves_the_threshold_alone(wrong: str):
+    net, split = network(), pixels(40)
+    net.decision_shift.fill_(0.25)
+
+    def interrupt(images: Tensor) -> Trace:
+        if net.decision_shift != 0:
+            raise KeyboardInterrupt
+        return net(images)
+
+    small = Split(split.images[:, :, 1:], split.labels)
+    given = {"size": small, "empty": split.select(torch.arange(0))}.get(wrong, split)
+    with pytest.raises((UserError, KeyboardInterrupt)):
+        budget = float("nan") if wrong == "nan" else 0.6
+        calibrate(net, given, budget, forward=interrupt if wrong == "interrupt" else None)
+    assert net.decision_shift == 0.25
 
 
 # Batch-norm statistics under test-time paths

@@ -107,7 +107,7 @@ class DynamicNetwork(nn.Module):
             return (images.to(self.mean.dtype) / 255 - self.mean) / self.std
         if not images.is_floating_point():
             raise UserError(f"images are uint8 (0 to 255) or normalised floats, not {images.dtype}: convert them.")
-        return images
+        return images.to(self.mean.dtype)
 
     def forward(
         self,
@@ -216,6 +216,8 @@ class DynamicNetwork(nn.Module):
         """Return decisions as (B, N) on the images' device, or raise `UserError` when they name no path of this
         network."""
         decisions = torch.as_tensor(decisions, device=images.device)
+        if decisions.is_floating_point():
+            raise UserError(f"decisions are whole numbers, options of each block; not {decisions.dtype}.")
         if decisions.dim() == 1:
             decisions = decisions.expand(images.shape[0], -1)
         shape = (images.shape[0], len(self.blocks))

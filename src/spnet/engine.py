@@ -29,15 +29,16 @@ class Engine:
     at which skipping stops paying on this machine (`spnet bench` measures it) `auto` runs the static network instead:
     every block, no router. That is decided once, from the mean cost that `calibrate` reached or that `expected_cost`
     states, never image by image; traces then show full paths and the static cost, which lies above a budget given in
-    multiply-adds. `onnx` never falls back.
+    multiply-adds. `onnx` never falls back, and neither does `auto` where onnxruntime is not installed.
 
     Args:
-        model: the network; put into eval mode. The `onnx` executor takes its weights at the first image.
+        model: the network; put into eval mode, again at every call. The `onnx` executor takes its weights at the first
+            image after the engine was made or calibrated: change them, and calibrate or make a new engine.
         executor: `masked` (computes every block), `branching` (an `if` per block; batch 1), `gathered` (each block
             runs on the samples that need it), `onnx` (onnxruntime: `If` for one image, gather for more, over workers),
             or `auto`.
         budget: share of the static cost; needs `calibrate` before the first image.
-        threads: threads to compute with; None takes torch's setting.
+        threads: threads to compute with, set for all of torch in this process; None takes torch's setting.
         exit_confidence: a sample leaves at the first stage whose class probability reaches this (needs stage heads).
         expected_cost: mean cost to expect, as a share of the static cost, such as the `cost_ratio` of an evaluation.
         max_cost: share of the static cost that no single image may exceed; forced decisions are run all the same.
@@ -54,12 +55,11 @@ class Engine:
         max_cost: float | None = None,
     ) -> None:
         choose("executor", executor, EXECUTORS)
-        if threads is not None:
-            if threads < 1:
-                raise UserError(f"threads must be at least 1, not {threads}.")
-            torch.set_num_threads(threads)
-        if budget is not None and not 0 < budget <= 1.5:
-            raise UserError(f"budget is a share of the static cost, such as 0.6; not {budget}.")
+        if threads is not None and threads < 1:
+            raise UserError(f"threads must be at least 1, not {threads}.")
+        for name, share in (("budget", budget), ("expected_cost", expected_cost)):
+            if share is not None and not 0 < share <= 1.5:
+                raise UserError(f"{name} is a share of the static cost, such as 0.6; not {share}.")
         if exit_confidence is not None and not 0 <= exit_confidence <= 1:
             raise UserError(f"exit_confidence is a probability, such as 0.9; not {exit_confidence}.")
         if exit_confidence is not None and model.stage_heads is None:
@@ -76,6 +76,8 @@ class Engine:
         self._pending_budget = budget
         if executor == "onnx":
             self._refuse_onnx()
+        if threads is not None:
+            torch.set_num_threads(threads)
 
     def _refuse_onnx(self) -> None:
         """Raise `UserError` where the onnx executor cannot serve this engine."""
@@ -137,6 +139,9 @@ class Engine:
 
         Args:
             force: decisions (B, N) or (N,) to run instead of the network's own; routers are still computed.
+
+        Raises:
+            UserError: no images, images of another size, type or with NaN, decisions that name no path.
         """
         if self._pending_budget is not None:
             raise UserError("this engine has a budget but was not calibrated: call engine.calibrate(images) first.")
@@ -144,6 +149,9 @@ class Engine:
 
     @torch.no_grad()
     def _run(self, images: Tensor, force: Tensor | None = None) -> Trace:
+        self.model.eval()  # a training may have switched it back: inference must not touch batch-norm statistics
+        if len(images) == 0:
+            raise UserError("there are no images to run: give at least one.")
         if images.is_floating_point() and not bool(images.isfinite().all()):
             raise UserError("the images hold NaN or infinite values: check how they were normalised.")
         name = self.choice(len(images))
@@ -170,6 +178,10 @@ class Engine:
         """
         if budget is not None and budget_ms is not None:
             raise UserError("budget is a share of the static cost, budget_ms a time per image: give one of them.")
+        if images.dtype != torch.uint8:
+            raise UserError(f"calibrate takes images as uint8 (0 to 255), not {images.dtype}.")
+        for name in ("_onnx", "_static"):
+            self.__dict__.pop(name, None)  # they hold the weights of their first image
         split = Split(images, torch.zeros(len(images), dtype=torch.int64))
         if budget_ms is not None:
             cost, self.latency = self._calibrate_to_time(split, budget_ms)

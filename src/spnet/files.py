@@ -15,6 +15,8 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
 
     Folders that are missing are made; if the writing fails they are removed again.
     """
+    if not path.name:
+        raise UserError(f"'{path}' names no file: choose another --out.")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     made: list[Path] = []
     try:

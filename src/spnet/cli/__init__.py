@@ -7,6 +7,7 @@ carries one JSON object and nothing else. Heavy imports happen inside `run`, so 
 import argparse
 import importlib
 import json
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -55,6 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except DivergedError as error:
         print(f"spnet: the run diverged: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more
+        return 0
     except KeyboardInterrupt:
         print("spnet: interrupted; a run goes on with --resume, a list when it is called again.", file=sys.stderr)
         return 130

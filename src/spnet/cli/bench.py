@@ -62,6 +62,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         label = f"{args.network}, threads {args.threads}, onnxruntime {runtime.__version__}"
         profile = Profile(min(limits["single"]), min(limits["batch"]), label)
         result["profile"] = str(save_profile(profile))
+    elif not args.no_profile and any(isinstance(rate, float) for rate in rates):
+        print("no profile written: it takes two rates and three undisturbed rounds in each", file=sys.stderr)
     if args.out:
         from spnet.files import write_json
         from spnet.measure.picture import draw

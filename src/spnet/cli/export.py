@@ -28,29 +28,34 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from spnet.runs import load, run_folder
     from spnet.training.checkpoint import read_config
 
-    if args.batch_form and args.static_path:
+    if args.batch_form and args.static_path is not None:
         raise UserError("--batch-form and --static-path exclude each other: a static path takes any batch anyway.")
     load_runtime()
     from spnet.export import export_onnx, parse_path
 
     config, facts = read_config(run_folder(args.run))
     net = load(args.run)
-    images, note = _real_images(args.data or config.data)
-    path = parse_path(net, args.static_path) if args.static_path else None
-    form = "path" if args.static_path else "batch" if args.batch_form else "single"
+    images, note = _real_images(config.data) if args.data is None else (_test_images(args.data), "")
+    path = parse_path(net, args.static_path) if args.static_path is not None else None
+    form = "path" if args.static_path is not None else "batch" if args.batch_form else "single"
     exported = export_onnx(net, args.file, form=form, path=path, classes=facts["classes"], images=images)
     return {"run": str(args.run), **asdict(exported), "note": note}
 
 
 def _real_images(spec: str) -> tuple[Any, str]:
     """Test images of the run's data if it is on this machine, or None and why not."""
-    from spnet import data
     from spnet.errors import UserError
 
     try:
-        return data.load(spec, may_download=False).test.images[:REAL_IMAGES], ""
+        return _test_images(spec), ""
     except UserError as error:
         return None, f"compared on random images only: {error}"
+
+
+def _test_images(spec: str) -> Any:
+    from spnet import data
+
+    return data.load(spec, may_download=False).test.images[:REAL_IMAGES]
 
 
 def describe(result: dict[str, Any]) -> str:

@@ -21,11 +21,11 @@ def configure(parser: Parser, argv: list[str]) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from spnet.data.pictures import read_picture
     from spnet.engine import Engine
-    from spnet.runs import load, run_folder
+    from spnet.runs import load, recorded_cost, run_folder
     from spnet.training.checkpoint import read_config
 
     _, facts = read_config(run_folder(args.run))
-    engine = Engine(load(args.run), args.executor)
+    engine = Engine(load(args.run), args.executor, expected_cost=recorded_cost(args.run))
     channels, height, width = engine.model.input_shape
     predictions = []
     for name in args.images:

@@ -1,10 +1,10 @@
 """Export to ONNX: portable operators only, everything a user needs in the file's metadata, nothing kept that disagrees.
 
-Metadata (all text; lists and tables as JSON): `spnet` version, `format`, `form` (single, batch or path), `backbone`,
-`classes`, `mean` and `std` per channel in units of [0, 1], `input_shape` (C, H, W), `macs`: {stem, head,
-router_start, blocks: per block its options' multiply-adds, routers: per block}. The cost of an image is stem + head
-    + router_start + sum over blocks of
-blocks[i][decision] + routers[i].
+Metadata (all text; lists and tables as JSON): `spnet` version, `format`, `sha256` (`spnet.export.reader.signature`),
+`form` (single, batch or path), `backbone`,
+`classes`, `mean` and `std` per channel in units of [0, 1], `input_shape` (C, H, W), `path` (of form path, else null),
+`macs`: {stem, head, router_start, blocks: per block its options' multiply-adds, routers: per block}. The cost of an
+image is stem + head + router_start + sum over blocks of blocks[i][decision] + routers[i].
 
 Shapes: B samples, N blocks.
 """
@@ -22,7 +22,7 @@ from onnx import ModelProto
 from torch import Tensor
 
 from spnet.dynamic import DynamicNetwork
-from spnet.errors import UserError
+from spnet.errors import UserError, choose
 from spnet.executors.onnx.agreement import (
     LOGIT_TOLERANCE,
     disagreement,
@@ -32,10 +32,11 @@ from spnet.executors.onnx.agreement import (
 )
 from spnet.executors.onnx.network import check_form, dynamic_model, path_model
 from spnet.executors.onnx.runtime import load_runtime, open_session
-from spnet.export.reader import FORMAT
+from spnet.export.reader import FORMAT, UNSIGNED, signature
 from spnet.files import write_atomically
 from spnet.version import __version__
 
+FORMS = ("single", "batch", "path")
 RANDOM_PATHS = 100
 
 
@@ -79,12 +80,32 @@ def export_onnx(
         images: (B, C, H, W) real images to compare on, beside random ones.
 
     Raises:
-        UserError: a part of the network has no ONNX form, onnxruntime is missing, or the file cannot be written.
+        UserError: an argument makes no sense, a part of the network has no ONNX form, onnxruntime is missing, or the
+            file cannot be written.
         RuntimeError: the graph disagrees with the network; nothing is written.
     """
+    choose("form", form, FORMS)
+    if classes and len(classes) != net.num_classes:
+        raise UserError(f"{len(classes)} names for {net.num_classes} classes: name each, or none.")
+    if images is not None and images.is_floating_point() and not bool(images.isfinite().all()):
+        raise UserError("the images to compare on hold NaN or infinite values: check how they were normalised.")
     load_runtime()
     check_form(net)
-    net.eval()
+    training = net.training
+    try:
+        return _export(net.eval(), Path(file), form, path, classes, images)
+    finally:
+        net.train(training)
+
+
+def _export(
+    net: DynamicNetwork,
+    file: Path,
+    form: str,
+    path: Sequence[int] | None,
+    classes: Sequence[str],
+    images: Tensor | None,
+) -> Exported:
     if form == "path":
         options = torch.tensor(net.options) - 1 if path is None else torch.tensor(list(path))
         options = net.checked_path(torch.zeros(1, *net.input_shape), options)[0]
@@ -96,8 +117,10 @@ def export_onnx(
         model.metadata_props.add(key=key, value=value)
     onnx.checker.check_model(model, full_check=True)
     checks = _compare(net, model, form, options, images)
+    model.metadata_props.add(key="sha256", value=UNSIGNED.decode())
     content = model.SerializeToString()
-    write_atomically(Path(file), lambda temporary: _write(content, temporary))
+    content = content.replace(UNSIGNED, signature(content, "").encode())
+    write_atomically(file, lambda temporary: _write(content, temporary))
     return Exported(file=str(file), form=form, bytes=len(content), **checks)
 
 

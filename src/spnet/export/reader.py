@@ -1,5 +1,6 @@
 """Opening an exported file: the checks that turn a wrong file into one clear line."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,10 @@ import numpy as np
 from spnet.errors import UserError
 from spnet.executors.onnx.runtime import load_runtime, open_session
 
-FORMAT = 1
+FORMAT = 2
 """Raised when the meaning of the metadata, inputs or outputs changes."""
+UNSIGNED = b"unsigned" * 8
+"""Stands where the signature will: as long as one."""
 _JSON = ("classes", "mean", "std", "input_shape", "macs", "stages", "path")
 
 
@@ -34,7 +37,11 @@ class ExportedNetwork:
         if images.dtype == np.uint8:
             mean, std = (np.asarray(self.facts[key], np.float32).reshape(-1, 1, 1) for key in ("mean", "std"))
             images = (images / np.float32(255) - mean) / std
+        elif not np.issubdtype(images.dtype, np.floating):
+            raise UserError(f"images are uint8 (0 to 255) or normalised floats, not {images.dtype}: convert them.")
         images = images.astype(np.float32)
+        if not np.isfinite(images).all():
+            raise UserError("the images hold NaN or infinite values: check how they were normalised.")
         size = 1 if self.facts["form"] == "single" else len(images)
         rows = [self.session.run(None, {"image": images[k : k + size]}) for k in range(0, len(images), size)]
         logits = np.concatenate([row[0] for row in rows])
@@ -58,7 +65,8 @@ def open_export(file: str | Path, threads: int = 1) -> ExportedNetwork:
     path = Path(file)
     load_runtime()
     try:
-        session = open_session(path.read_bytes(), threads, spinning=threads > 1)
+        content = path.read_bytes()
+        session = open_session(content, threads, spinning=threads > 1)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error
     except Exception as error:  # onnxruntime raises types of its own
@@ -69,4 +77,11 @@ def open_export(file: str | Path, threads: int = 1) -> ExportedNetwork:
     if facts.get("format") != str(FORMAT):
         found = f"format {facts.get('format')} (spnet {facts['spnet']})"
         raise UserError(f"{path} has {found}; this spnet reads format {FORMAT}: export the run again.")
+    if signature(content, facts.get("sha256", "")) != facts.get("sha256"):
+        raise UserError(f"{path} is damaged: its bytes are not those that were exported. Export the run again.")
     return ExportedNetwork(session, {key: json.loads(value) if key in _JSON else value for key, value in facts.items()})
+
+
+def signature(content: bytes, entry: str) -> str:
+    """What a file's metadata say under `sha256`: the digest of its bytes, with `UNSIGNED` where that entry stands."""
+    return hashlib.sha256(content.replace(entry.encode(), UNSIGNED) if entry else content).hexdigest()

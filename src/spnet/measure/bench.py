@@ -7,6 +7,7 @@ against the static variant for which it is smallest.
 Forced decisions are independent per sample and block with the given probability of the full option (else skip).
 """
 
+import math
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +24,8 @@ from spnet.measure.rivals import rivals_for
 
 OWN = "own"
 """Instead of a rate: the network's own decisions."""
+TRUSTED = 3
+"""Undisturbed rounds that a break-even cost needs, at every rate, before the machine's profile takes it."""
 DRAWS = 64
 """Forced decisions drawn for a rate: images in all at least this many, so that the rate is met and branches vary."""
 
@@ -38,12 +41,14 @@ class BenchConfig:
     layouts: tuple[str, ...] = ("onnx",)
 
     def __post_init__(self) -> None:
+        if len(set(self.rates)) < len(self.rates):
+            raise UserError(f"every rate once, not {', '.join(map(str, self.rates))}.")
         for rate in self.rates:
             if rate != OWN and not 0 <= float(rate) <= 1:
                 raise UserError(f"a rate is a share of blocks that run, 0 to 1, or 'own'; not {rate}.")
         if not self.rates or min(self.batches, default=0) < 1 or min(self.threads, default=0) < 1:
             raise UserError("bench needs at least one rate, and batches and threads of at least 1.")
-        if self.rounds < 1 or self.seconds <= 0:
+        if self.rounds < 1 or not 0 < self.seconds < math.inf:
             raise UserError("bench needs at least one round of a positive number of seconds.")
 
 
@@ -158,7 +163,8 @@ def _cell(net: DynamicNetwork, config: BenchConfig, images: np.ndarray, threads:
             falls_back = row["cost"] >= limit
             runs, speed = ("static", fallback) if falls_back else ("dynamic", row["speed_up"])
             row["auto"] = {"runs": runs, "speed_up": speed}
-        record["break_even_cost"] = limit
+        if min(row["compared"] for row in main) >= TRUSTED:
+            record["break_even_cost"] = limit
     return record
 
 

@@ -53,7 +53,10 @@ def load_profile() -> Profile:
     path = profile_path()
     if not path.is_file():
         return Profile()
-    record = read_json(path)
+    try:
+        record = read_json(path)
+    except UserError as error:
+        raise UserError(f"{path} is damaged: delete it, or run spnet bench to write it anew.") from error
     if not isinstance(record, dict) or record.get("format") != FORMAT or record.get("machine") != machine():
         return Profile()
     try:

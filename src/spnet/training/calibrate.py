@@ -73,8 +73,25 @@ def calibrate(
     """
     if not any(net.gated):
         raise UserError("a static network has no decisions to calibrate: choose a dynamic method, or drop the budget.")
+    if not len(split):
+        raise UserError("there are no images to calibrate on: give a few hundred.")
+    if not 0 < budget <= 1.5:
+        raise UserError(f"budget is a share of the static cost, such as 0.6; not {budget}.")
     net.eval()
     before = net.decision_shift.clone()
+    try:
+        shift, cost = _search(net, split, budget, forward, tolerance, steps)
+    except BaseException:
+        net.decision_shift.copy_(before)
+        raise
+    net.decision_shift.fill_(shift)
+    return cost
+
+
+def _search(
+    net: DynamicNetwork, split: Split, budget: float, forward: Forward | None, tolerance: float, steps: int
+) -> tuple[float, float]:
+    """The shift that `calibrate` is after, and its cost; moves `net.decision_shift` about."""
     best = (float("inf"), 0.0, 0.0)
 
     def excess(shift: float) -> float:
@@ -93,7 +110,6 @@ def calibrate(
         far_excess = excess(far)
     if near_excess * far_excess > 0 and best[0] > tolerance:
         ends = [excess(shift) + budget for shift in (-SHIFT_LIMIT, SHIFT_LIMIT)]
-        net.decision_shift.copy_(before)
         raise UserError(
             f"budget {budget} is out of reach: this network costs {ends[0]:.3f} to {ends[1]:.3f} of its static cost."
         )
@@ -110,10 +126,8 @@ def calibrate(
             near_excess /= 2
         far, far_excess = middle, middle_excess
     if best[0] > CLOSE * budget:  # many decisions flip at one shift: no cost lies between
-        net.decision_shift.copy_(before)
         raise UserError(f"budget {budget} is out of reach: the nearest cost a threshold gives is {best[2]:.3f}.")
-    net.decision_shift.fill_(best[1])
-    return best[2]
+    return best[1], best[2]
 
 
 @torch.no_grad()

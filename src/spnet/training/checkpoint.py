@@ -53,7 +53,27 @@ def read_config(folder: Path) -> tuple[RunConfig, dict[str, Any]]:
     lacking = [key for key in ("method", "wrapper", "backbone", "data", "settings", *FACTS) if key not in record]
     if lacking:
         raise UserError(f"{folder / 'config.json'} lacks '{lacking[0]}': restore it or start the run anew.")
+    _check_facts(folder, record)
     return RunConfig.from_json(record), record
+
+
+def _check_facts(folder: Path, record: dict[str, Any]) -> None:
+    """`UserError` for facts of the wrong kind."""
+
+    def numbers(value: Any, kind: type | tuple[type, ...] = (int, float)) -> bool:
+        return isinstance(value, list) and all(isinstance(v, kind) and not isinstance(v, bool) for v in value)
+
+    right = {
+        "classes": isinstance(record["classes"], list) and len(record["classes"]) > 0,
+        "input_shape": numbers(record["input_shape"], int) and len(record["input_shape"]) == 3,
+        "mean": numbers(record["mean"]),
+        "std": numbers(record["std"]),
+        "settings": isinstance(record["settings"], dict),
+        **{name: isinstance(record[name], str) for name in ("method", "wrapper", "backbone", "data")},
+    }
+    wrong = [name for name, fits in right.items() if not fits]
+    if wrong:
+        raise UserError(f"{folder / 'config.json'} is damaged: '{wrong[0]}' is of the wrong kind. Restore it.")
 
 
 def save_network(folder: Path, net: DynamicNetwork) -> None:

@@ -57,8 +57,16 @@ class TrainingConfig:
             raise UserError(f"batch_size must be at least 2 (batch norm needs two images), not {self.batch_size}.")
         if self.lr <= 0 or self.weight_decay < 0:
             raise UserError("lr must be positive and weight_decay not negative.")
-        if self.seed < 0 or self.subset < 0:
-            raise UserError("seed and subset must not be negative.")
+        if not 0 <= self.seed < 2**63 or self.subset < 0:
+            raise UserError("seed and subset must not be negative, and a seed lies below 2^63.")
+        if not 0 <= self.sgd_momentum < 1:
+            raise UserError(f"sgd_momentum lies in [0, 1), not {self.sgd_momentum}.")
+        if self.nesterov and not self.sgd_momentum:
+            raise UserError("nesterov needs a momentum: set sgd_momentum, or leave it out.")
+        if self.clip_value is not None and self.clip_value <= 0:
+            raise UserError(f"clip_value must be positive, not {self.clip_value}.")
+        if not 0 <= self.lr_warmup < 1 or not all(0 < share < 1 for share in self.milestones):
+            raise UserError("lr_warmup and milestones are shares of a phase, between 0 and 1.")
         if not 0 <= self.validation < 1:
             raise UserError(f"validation lies in [0, 1), not {self.validation}.")
         for budget in (self.budget, *self.more_budgets):

@@ -9,7 +9,7 @@ Inputs of the first two: `image` (B, C, H, W) normalised float32; and two with d
 option logits, with which decisions are forced while routers really run. Outputs: `logits` (B, classes), `decisions`
 (B, N) int64, and, when asked for, `router_logits` (B, sum of K_i), raw.
 
-Deviation from eager: where every gated block has two options, the two logits' difference is computed directly; it
+Deviation from eager: where every block has two options, the two logits' difference is computed directly; it
     rounds
 differently, so decisions may differ where the margin is below 1e-4 or so.
 """
@@ -23,6 +23,7 @@ from onnx import ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from spnet.backbones.base import Block
 from spnet.dynamic import DynamicNetwork
+from spnet.errors import UserError
 from spnet.executors.onnx.blocks import block_emitter, emit_block
 from spnet.executors.onnx.decisions import Decision
 from spnet.executors.onnx.graph import IR_VERSION, OPSET, Graph
@@ -53,11 +54,15 @@ def dynamic_model(
 
 
 def check_form(net: DynamicNetwork) -> None:
-    """Raise `UserError` when a block type or the router of this network has no ONNX form."""
+    """Raise `UserError` when a part of this network has no ONNX form, or its weights are not float32."""
     for block in net.blocks:
         block_emitter(block)
     if net.router is not None:
         emit_router(net.router)
+    coarse = {str(p.dtype) for p in net.parameters() if p.dtype != torch.float32}
+    if coarse:
+        raise UserError(f"the onnx executor computes in float32, this network's weights are {coarse.pop()}.")
+    dynamic_model(net, "single")  # whatever lies in the stem, the blocks and the head
 
 
 class _Walk:
@@ -69,7 +74,7 @@ class _Walk:
         self.keep_logits = router_logits and any(net.gated)
         self.g = Graph(anchor=True, blocked=for_blocked)
         self.gated = net.gated_indices
-        self.binary = all(net.options[i] == 2 for i in self.gated)
+        self.binary = all(options == 2 for options in net.options)
         """Two options everywhere: a decision is the sign of one difference."""
         with torch.no_grad():
             self.rank = net.backbone.stem(torch.zeros(1, *net.input_shape)).dim()

@@ -26,7 +26,8 @@ def open_session(model: bytes, threads: int = 1, *, spinning: bool = False, opti
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
     if optimised_file is not None:
         options.optimized_model_filepath = str(optimised_file)
-    return runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    # Without its fallback, which prints on stdout when a model is damaged.
+    return runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"], enable_fallback=0)
 
 
 def optimise(model: ModelProto, file: Path) -> None:
