@@ -414,7 +414,7 @@ def test_calibrating_takes_the_weights_anew():
     engine = Engine(net, "onnx")
     engine(images(3))
     with torch.no_grad():
-        net.backbone.head.bias += 1
+        net.backbone.head.bias.add_(1)  # type: ignore[operator]
     engine.calibrate(pictures, 0.7)
     assert torch.allclose(engine(images(3)).logits, net(images(3)).logits, atol=1e-4)
 
