@@ -195,7 +195,7 @@ def test_a_gain_is_over_the_seeds_that_both_have(tmp_path: Path) -> None:
 def test_a_table_says_which_rows_another_machine_made(tmp_path: Path) -> None:
     for seed in range(4):
         written(tmp_path, tiny(seed), 90.0, "bf16" if seed > 1 else "fp32")
-    rows = [Row("a", (tiny(0),)), Row("b", (tiny(1), tiny(2))), Row("c", (tiny(3),))]
+    rows = [Row("a", (tiny(0),)), Row("b", (tiny(1), tiny(2))), Row("c", (tiny(3),)), Row("c as well", (tiny(3),))]
     assert made_differently(rows[:1], tmp_path) == []
     assert made_differently(rows, tmp_path) == [
         "Made on a machine in bf16: b (1 of 2), c.",

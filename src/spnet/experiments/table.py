@@ -1,6 +1,6 @@
 """Tables of runs over seeds: one row a label and budget, with cost, controls, stability and paired differences."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -138,7 +138,7 @@ def table(rows: list[Row], results: Path, baseline: str | None = None) -> list[l
     return cells
 
 
-def collect(rows: Sequence[Row], results: Path) -> dict[str, Line]:
+def collect(rows: Iterable[Row], results: Path) -> dict[str, Line]:
     """The rows that have a finished run, by name."""
     lines = {row.name: collect_line(row, results) for row in rows}
     return {name: line for name, line in lines.items() if line.figures}
@@ -182,8 +182,12 @@ def _no_worse(rival: Line, line: Line) -> bool:
 
 
 def made_differently(rows: Sequence[Row], results: Path) -> list[str]:
-    """One sentence for each machine and precision, where the rows' runs were not all made on the same."""
-    lines = collect(rows, results)
+    """One sentence for each machine and precision, where the rows' runs were not all made on the same. Rows of the same
+    runs at several budgets are named once."""
+    first: dict[tuple[str, ...], Row] = {}
+    for row in rows:
+        first.setdefault(tuple(run.hash for run in row.runs), row)
+    lines = collect(first.values(), results)
     made: dict[tuple[str, str], list[str]] = {}
     for name, line in lines.items():
         counts: dict[tuple[str, str], int] = {}
