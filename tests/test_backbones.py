@@ -14,6 +14,7 @@ from spnet.errors import UserError
 from spnet.executors import branching, gathered
 from spnet.heads import StageHeads
 from spnet.measure.macs import counted_macs
+from spnet.methods import method_class
 from spnet.routers import PooledMLP
 
 RULES = [
@@ -116,6 +117,60 @@ def test_mixing_with_a_one_hot_gate_is_running(
     for option in range(rule.options):
         gate = torch.eye(rule.options)[option].expand(batch, -1)
         assert torch.equal(block.mix(x, gate), block.run(x, option))
+
+
+def lone_block(rule: BlockRule, transition: bool) -> BasicBlock:
+    """A block whose residual branch often outweighs its shortcut, so that every ReLU has something to cut."""
+    block = BasicBlock(4, 6 if transition else 4, 2 if transition else 1, (3, 3), rule).eval()
+    torch.nn.init.constant_(block.residual2[1].weight, 4.0)  # type: ignore[arg-type]
+    return block
+
+
+def published(method: str, block: BasicBlock, x: Tensor, gate_BK: Tensor) -> Tensor:
+    """A block's output under any gate, as the method's paper writes it."""
+    gates = [gate_B.view(-1, 1, 1, 1) for gate_B in gate_BK.unbind(1)]
+    shortcut, h = block.shortcut(x), block.residual1(x).relu()
+    full = (shortcut + block.residual2(h)).relu()
+    match method:
+        case "convnet-aig" | "spnet":  # the gate inside the ReLU
+            return (shortcut + gates[1] * block.residual2(h)).relu()
+        case "skipnet" | "blockdrop":
+            return gates[0] * shortcut + gates[1] * full
+        case "codinet":
+            return gates[0] * block.own_skip(x) + gates[1] * full
+        case _:
+            assert method == "rdi-net"
+            return gates[0] * shortcut.relu() + gates[1] * (shortcut + h).relu() + gates[2] * full
+
+
+@pytest.mark.parametrize("method", ["convnet-aig", "spnet", "skipnet", "blockdrop", "codinet", "rdi-net"])
+@pytest.mark.parametrize("transition", [False, True])
+def test_a_soft_gate_mixes_as_published(method: str, transition: bool):
+    """At 0 and 1 a gate inside the ReLU and a mixture outside it agree: only what lies between tells them apart."""
+    rule = method_class("dynamic" if method == "spnet" else method).rule
+    block = lone_block(rule, transition)
+    x = images(5, (4, 5, 5)).relu()
+    gate = images(5, (rule.options, 1, 1), seed=1).flatten(1).softmax(1)
+    assert gate.min() > 0.02
+    torch.testing.assert_close(block.mix(x, gate), published(method, block, x, gate), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("transition", [False, True])
+@pytest.mark.parametrize("ran", [0.0, 1.0])
+def test_the_slope_of_a_hard_gate_is_the_residual_where_the_output_is_positive(ran: float, transition: bool):
+    """What straight-through training reads of a block that was skipped, too; the gate of the skip has no say."""
+    block = lone_block(BlockRule(), transition)
+    x = images(3, (4, 5, 5)).relu()
+    gate = torch.tensor([[1 - ran, ran]]).repeat(3, 1).requires_grad_()
+    out = block.mix(x, gate)
+    weight = torch.randn(out.shape, generator=torch.Generator().manual_seed(2))
+    (slope,) = torch.autograd.grad((out * weight).sum(), gate)
+    with torch.no_grad():
+        residual = block.residual2(block.residual1(x).relu())
+        positive = block.shortcut(x) + ran * residual > 0
+    expected = (weight * positive * residual).sum((1, 2, 3))
+    assert expected.abs().min() > 0.01
+    torch.testing.assert_close(slope, torch.stack([torch.zeros(3), expected], 1), atol=1e-5, rtol=1e-5)
 
 
 @every_rule

@@ -37,6 +37,20 @@ def test_all_54_routers_of_resnet110(method: str, parameters: int, macs: int):
     assert sum(router.macs) == macs and router.start_macs == 0
 
 
+@pytest.mark.parametrize(
+    ("stages", "parameters", "macs"), [((3, 4, 6, 3), 211_232, 210_432), ((3, 4, 23, 3), 491_154, 489_504)]
+)
+def test_all_routers_of_imagenets_resnets(stages: tuple[int, ...], parameters: int, macs: int):
+    """ResNet-50 and -101 as specified: each router reads its block's input, a stage's first the stage before it.
+
+    Over all inputs, 13,120 and 30,528 channels: 16 C + 82 parameters a router and 16 C + 32 multiply-adds.
+    """
+    before, after = (64, 256, 512, 1024), (256, 512, 1024, 2048)
+    widths = [w for b, a, n in zip(before, after, stages, strict=True) for w in (b, *[a] * (n - 1))]
+    router = PooledMLP(widths, [2] * len(widths), [True] * len(widths), hidden=16)
+    assert (size(router), sum(router.macs)) == (parameters, macs)
+
+
 @pytest.mark.parametrize(("method", "tolerance"), [("convnet-aig", 0.005), ("spnet", 0.05)])
 def test_opening_rate(method: str, tolerance: float):
     """P(run) = sigmoid(2.0 - 0.1) = 0.8699 at initialisation, over more than 1e5 decisions."""
