@@ -24,6 +24,7 @@ from spnet import DynamicNetwork, Trace, UserError, create_model
 from spnet.auxiliary import AuxiliaryModule, momentum_update
 from spnet.build import build_network, create_method
 from spnet.dynamic import Noise
+from spnet.losses import feature_evolution, logit_alignment, path_alignment
 from spnet.methods import Batch, Losses, Phase, Step
 from spnet.methods import spnet as module
 from spnet.methods.spnet import SPNet, SPNetConfig
@@ -232,6 +233,97 @@ def test_total_is_the_weighted_sum_of_what_is_watched():
     for name, weight in weights.items():
         assert losses.terms[name].item() == pytest.approx(weight * losses.watched[name].item(), rel=1e-5), name
         assert losses.watched[name] > 0
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        {},
+        {"path_form": "kl"},
+        {"logits_form": "kl"},
+        {"logits_form": "kl", "logits_temperature": 3.0},
+        {"logits_target": "last"},
+        {"logits_target": "last", "logits_form": "kl", "stage_weights": (0.5, 0.25, 2.0)},
+        {"evolution_form": "stage"},
+        {"evolution_form": "stage", "evolution_pairs": "all"},
+        {"evolution_form": "kl"},
+    ],
+    ids=str,
+)
+def test_what_the_terms_compare(own: dict[str, Any]):
+    """The losses alone, on the two traces of the step: raw router logits and class logits against the guide's, and the
+    network's own pooled features. Weighted, they have the terms' gradient."""
+    method, net = built(backbone="resnet20", preset="paper", evolution=0.3, **own)
+    lively(net)  # the network has moved on, its copy has not
+    guides: list[Trace] = []
+    method.auxiliary.net.register_forward_hook(lambda *args: guides.append(args[-1]))
+    losses = objective(method, net)
+    trace, (guide,) = losses.trace, guides
+    if own.get("evolution_form", "within-stage") == "within-stage":
+        p = trace.block_features
+        readings: Any = [(p[0], p[1], p[2]), (p[3], p[4], p[5]), (p[6], p[7], p[8])]
+    else:
+        readings = trace.aligned_features
+    expected = {
+        "path": path_alignment(trace.router_logits, guide.router_logits, own.get("path_form", "mse")),
+        "logits": logit_alignment(
+            trace.stage_logits,
+            guide.stage_logits,
+            own.get("stage_weights", (0.1, 0.2, 1.0)),
+            own.get("logits_form", "mse"),
+            own.get("logits_target", "same-stage"),
+            own.get("logits_temperature", 1.0),
+        ),
+        "evolution": feature_evolution(
+            readings, own.get("evolution_form", "within-stage"), own.get("evolution_pairs", "adjoining")
+        ),
+    }
+    for name, weight in (("path", 1.0), ("logits", 0.5), ("evolution", 0.3)):
+        value = expected[name]
+        assert value > 0.01
+        torch.testing.assert_close(losses.watched[name], value.detach(), atol=0, rtol=1e-5)
+        slopes, written = (
+            torch.autograd.grad(total, list(net.parameters()), retain_graph=True, allow_unused=True)
+            for total in (losses.terms[name], weight * value)
+        )
+        for slope, other in zip(slopes, written, strict=True):
+            assert (slope is None) == (other is None)
+            if slope is not None and other is not None:
+                torch.testing.assert_close(slope, other, atol=1e-5, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("form", "pairs"), [("within-stage", "adjoining"), ("stage", "adjoining"), ("stage", "all"), ("kl", "adjoining")]
+)
+def test_evolution_is_that_of_the_whole_batch_when_processes_share_it(form: str, pairs: str):
+    """Within a stage, steps of length zero are left out of the mean, and not equally many in each half: only sums and
+    counts over all give the whole batch's loss. `reduce` here is the mean of what two processes bring."""
+    method, net = built(
+        backbone="resnet20", path=0.0, logits=0.0, evolution=0.7, evolution_form=form, evolution_pairs=pairs
+    )
+    lively(net)  # in eval mode no batch norm mixes the halves
+    phase = method.phases(1)[0]
+    x, labels = images(12), torch.arange(12) % 10
+    path = torch.ones(12, 9, dtype=torch.int64)
+    path[:5] = 0  # five images run no block, all in the first half
+
+    def terms(part: slice, reduce: Callable[[Tensor], Tensor]) -> Tensor:
+        losses = Losses({}, net.forward_path(x[part], path[part]))
+        step = Step(phase, reduce=reduce)
+        return method.add_terms(losses, net, Batch(x[part], labels[part]), step).terms["evolution"]
+
+    def slopes(term: Tensor) -> Tensor:
+        found = torch.autograd.grad(term, list(net.parameters()), allow_unused=True)
+        return torch.cat([slope.flatten() for slope in found if slope is not None])
+
+    brought: list[Tensor] = []
+    whole, alone = terms(slice(12), lambda value: value), terms(slice(6), lambda value: value)
+    terms(slice(6, 12), lambda value: (brought.append(value), value)[1])
+    shared = terms(slice(6), lambda value: (value + brought.pop(0)) / 2)
+    assert not brought
+    assert abs(whole - alone) > 1e-3 * whole
+    torch.testing.assert_close(shared, whole)
+    torch.testing.assert_close(slopes(shared), slopes(whole), atol=1e-5, rtol=1e-3)
 
 
 def test_stage_classification_replaces_the_plain_loss():
