@@ -16,6 +16,7 @@ from spnet.dynamic import DynamicNetwork
 from spnet.methods.base import Batch, Losses, Optimizer, Phase, Step
 from spnet.paths.sampling import AllRun
 from spnet.training import step as training_step
+from spnet.training.devices import MeanOverProcesses
 from spnet.training.epoch import train_epoch
 from spnet.training.schedule import build_optimizer
 from spnet.training.streams import Streams
@@ -31,6 +32,8 @@ def seen_by(rank: int, monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
 
     def objective(net: DynamicNetwork, batch: Batch, step: Step) -> Losses:
         batches.append(batch.labels.tolist())
+        assert step.world_size == 2  # what rates and sums over a batch need to know
+        assert isinstance(step.reduce, MeanOverProcesses) and step.reduce.world_size == 2
         trace = net(batch.images, sampler=step.phase.sampler)
         return Losses({"size": trace.logits.square().mean()}, trace)
 
