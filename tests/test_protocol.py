@@ -14,11 +14,14 @@ import spnet
 from spnet import DynamicNetwork, Engine, Trace, UserError, create_model
 from spnet.backbones import BlockRule, create_backbone
 from spnet.data import Augmentation, Dataset, Split, augment
-from spnet.routers import PooledMLP
+from spnet.paths.stats import evolution_kl
+from spnet.routers import PooledMLP, Router
 from spnet.training import calibrate as calibration
+from spnet.training import monitor as monitoring
 from spnet.training.calibrate import calibrate, mean_cost, reestimate_batch_norm, spread, spread_indices
 from spnet.training.evaluate import collect, evaluate, fixed_path, path_controls, summarise
 from spnet.training.finish import at_budget
+from spnet.training.monitor import Monitor
 
 
 def pixels(count: int, seed: int = 0) -> Split:
@@ -306,6 +309,17 @@ def test_figures_and_units():
     json.dumps(figures, allow_nan=False)
 
 
+def test_feature_evolution_is_read_from_the_stages_own_features():
+    """Not from the aligned ones, whose learned map other methods do not have; over all images, whatever the batch."""
+    net, split = network(evolution_form="stage"), pixels(37)
+    with torch.no_grad():
+        trace = net(split.images)
+    expected = evolution_kl(trace.stage_features).item()
+    found = summarise(collect(net, split, batch_size=10), net.static_macs)["evolution_kl"]
+    assert found == pytest.approx(expected, rel=1e-5)
+    assert abs(evolution_kl(trace.aligned_features).item() - expected) > 0.01 * expected > 0
+
+
 def test_evaluation_is_deterministic_and_independent_of_the_batch():
     net, split = network(), pixels(40)
     first, again, others = evaluate(net, split), evaluate(net, split), evaluate(net, split, batch_size=7)
@@ -355,3 +369,71 @@ def test_full_precision_of_forced_and_free_paths():
     trace = net(x)
     assert torch.equal(net.forward_path(x, trace.decisions).logits, trace.logits)
     assert torch.equal(net.forward_path(x, full_path(net)).macs, net.forward_path(x, full_path(net)).macs)
+
+
+# What is watched each epoch
+
+
+class Painted(Router):
+    """Reads its logits off the image: block i runs where the top row's pixel i is brighter than 128."""
+
+    def __init__(self, gated: tuple[bool, ...]) -> None:
+        super().__init__()
+        self.gated = gated
+        self.macs = (0,) * len(gated)
+
+    def start(self, image: Tensor, dropout: torch.Generator | None) -> Tensor:
+        return 255 * image[:, 0, 0] - 128
+
+    def logits(self, state: Tensor, i: int, x: Tensor, pooled_BC: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.stack([torch.zeros(len(x)), state[:, i]], 1), state
+
+
+def painted() -> tuple[DynamicNetwork, Split]:
+    """Six blocks, of which 0 and 3 have no router, and four images: at brightness 128, blocks 1, 2, 4 and 5 decide
+    1100, 0101, 0100 and 1100."""
+    backbone = create_backbone("resnet14", num_classes=10, input_shape=SHAPE)
+    net = DynamicNetwork(backbone, Painted((False, True, True, False, True, True)))
+    shades = torch.zeros(4, *SHAPE, dtype=torch.uint8)
+    columns = {1: (200, 100, 40, 150), 2: (250,) * 4, 3: (255,) * 4, 4: (10,) * 4, 5: (90, 140, 100, 30), 6: (255,) * 4}
+    for pixel, column in columns.items():
+        shades[:, 0, 0, pixel] = torch.tensor(column, dtype=torch.uint8)
+    return net, Split(shades, torch.arange(4))
+
+
+def test_flips_are_counted_from_look_to_look():
+    """Sixteen decisions. At 96, images 1 and 2 run one block more; at 228, block 2 alone runs, five decisions fewer.
+    The shift is the threshold's: blocks without a router, whose decisions cannot flip, would dilute the share."""
+    net, split = painted()
+    monitor = Monitor(split, Augmentation(0, False), seed=0, held_out=False)
+    looks = []
+    for shift in (0.0, 32.0, -100.0, -100.0):
+        net.decision_shift.fill_(shift)
+        looks.append(monitor.look(net))
+    assert [look["flips"] for look in looks] == [None, 2 / 16, 5 / 16, 0.0]
+    assert [look["always_run"] for look in looks] == [[2]] * 4  # indices among all blocks
+    assert [look["always_skipped"] for look in looks] == [[4], [4], [1, 4, 5], [1, 4, 5]]
+    assert [look["distinct_paths"] for look in looks] == [3, 3, 1, 1]
+    assert looks[0]["execution_rate_per_block"] == [1.0, 0.5, 1.0, 1.0, 0.0, 0.25]
+    assert all(look["path_agreement"] == 1 for look in looks)  # both views are alike
+
+
+def test_agreement_is_that_of_two_views_of_an_image():
+    """A mirrored image decides 1011, 1111, 1011 and 1011: with its plain view, 1, 2, 0 and 1 of four blocks agree."""
+    net, split = painted()
+    monitor = Monitor(split, Augmentation(0, True), seed=0, held_out=False)
+    mirrored = (monitor.second_view != split.images).flatten(1).any(1)
+    assert 0 < mirrored.sum() < 4
+    expected = torch.where(mirrored, torch.tensor([1, 2, 0, 1]), 4).sum().item() / 16
+    assert monitor.look(net)["path_agreement"] == pytest.approx(expected)
+
+
+def test_flips_are_of_the_probe_and_collapse_is_of_all_images(monkeypatch: pytest.MonkeyPatch):
+    """Of the images 0 and 2 only the latter flips once; both skip block 5, which image 1 runs."""
+    monkeypatch.setattr(monitoring, "PROBE", 2)
+    net, split = painted()
+    monitor = Monitor(split, Augmentation(0, False), seed=0, held_out=False)
+    assert monitor.look(net)["always_skipped"] == [4]
+    net.decision_shift.fill_(32.0)
+    look = monitor.look(net)
+    assert look["flips"] == 1 / 8 and look["path_agreement"] == 1
