@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import count
+from itertools import count, groupby
 from pathlib import Path
 
 import pytest
@@ -17,14 +17,16 @@ from tiny import SHAPE, images, part
 import spnet
 from spnet import DivergedError, DynamicNetwork, UserError, create_model
 from spnet.build import build_network, create_method
-from spnet.data import Dataset
-from spnet.methods import Losses, Method, Optimizer
+from spnet.data import Augmentation, Dataset, Split, validation_part
+from spnet.methods import Batch, Losses, Method, Optimizer, Step
 from spnet.methods import spnet as spnet_module
 from spnet.methods.base import backbone_only, everything, router_only
 from spnet.training import checkpoint
+from spnet.training import finish as finish_module
 from spnet.training import fit as fit_module
 from spnet.training.config import RunConfig, TrainingConfig
 from spnet.training.epoch import check_weights, train_epoch
+from spnet.training.evaluate import evaluate
 from spnet.training.fit import Outcome, fit
 from spnet.training.schedule import build_optimizer, learning_rate
 from spnet.training.step import freeze, gradient_shares
@@ -137,6 +139,31 @@ def epoch(net: DynamicNetwork, phase, digits: Dataset, optimizer: Optimizer | No
     return train_epoch(net, build_optimizer(optimizer, trainable), phase, optimizer, digits.train, **arguments)
 
 
+@pytest.mark.parametrize("copies", [1, 3])
+@pytest.mark.parametrize("augmentation", [None, Augmentation(pad=2, flip=True)], ids=["plain", "augmented"])
+def test_every_copy_carries_its_images_label(copies: int, augmentation: Augmentation | None, digits: Dataset):
+    """Image i is of brightness i wherever it is not cut off, and of class i: what the objective gets must say so."""
+    method, net = built("codinet", copies=copies)
+    bright = torch.arange(12, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, *SHAPE)
+    numbered = replace(digits, train=Split(bright.contiguous(), torch.arange(12)))
+    seen: list[torch.Tensor] = []
+
+    def spied(net: DynamicNetwork, batch: Batch, step: Step) -> Losses:
+        brightness = (255 * batch.images.amax((1, 2, 3))).round().long()
+        assert torch.equal(brightness, batch.labels)
+        assert batch.copies == copies and len(batch.labels) == 4 * copies
+        together = batch.labels.view(4, copies)
+        assert torch.equal(together, together[:, :1].expand(-1, copies))  # the copies of an image lie side by side
+        seen.append(together[:, 0])
+        trace = net(batch.images)
+        return Losses({"size": trace.logits.square().mean()}, trace)
+
+    phase = replace(method.phases(1)[0], objective=spied)
+    tally = epoch(net, phase, numbered, augmentation=augmentation, batch_size=4)
+    assert tally is not None and tally.images == 12 * copies
+    assert sorted(torch.cat(seen).tolist()) == list(range(12))
+
+
 def test_freezing_is_complete():
     net = built("spnet")[1]
     phase = built("dynamic", static_share=0.5)[0].phases(2)[0]
@@ -185,6 +212,17 @@ def test_means_of_an_epoch(digits: Dataset):
     assert 0 <= means["train_accuracy"] <= 100
     assert means["train_macs_mean"] > 0
     assert sum(means["gradient_share"].values()) == pytest.approx(1.0)
+
+
+def test_shares_of_terms_with_known_gradients():
+    """Slopes (1, 2, 2) and (0, 0, 1) over two parameters: lengths 3 and 1. A term without a gradient has no share."""
+    first, second = torch.nn.Parameter(torch.ones(2)), torch.nn.Parameter(torch.ones(()))
+    unused = torch.nn.Parameter(torch.ones(4))
+    trace = create_model("resnet8", "static", in_channels=1, image_size=8).eval()(images(2))
+    long, short = first[0] + 2 * first[1] + 2 * second, second.clone()
+    losses = Losses({"long": long, "short": short, "constant": torch.ones(())}, trace)
+    shares = gradient_shares(losses, [first, second, unused])
+    assert {name: share.item() for name, share in shares.items()} == pytest.approx({"long": 0.75, "short": 0.25})
 
 
 def test_gradient_shares_change_nothing(digits: Dataset, monkeypatch: pytest.MonkeyPatch):
@@ -350,6 +388,72 @@ def test_validation_is_kept_from_training(train: Train):
     assert outcome.result["last"]["n"] == 40
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert rows == outcome.rows
+
+
+@pytest.mark.parametrize("validation", [0.0, 0.25])
+def test_the_test_images_are_seen_after_the_last_epoch_and_decide_nothing(
+    validation: float, digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Test images are made brighter than all others; whatever the network is given is noted with what it is for.
+    Thresholds and statistics are matched on what was trained on, not even on the validation part."""
+    dim, bright = (Split(s.images // 2 + add, s.labels) for s, add in ((digits.train, 0), (digits.test, 128)))
+    trained_on = validation_part(dim, validation)[0] if validation else dim
+    purpose, seen = ["epochs"], []
+    prepare = DynamicNetwork.prepare
+
+    def prepared(net: DynamicNetwork, x: torch.Tensor) -> torch.Tensor:
+        brightest = (x if x.dtype == torch.uint8 else 255 * (x * net.std + net.mean)).amax((1, 2, 3))
+        seen.append((purpose[-1], "test" if brightest.min() > 127.5 else "train"))
+        assert brightest.max() < 127.5 or seen[-1][1] == "test"
+        return prepare(net, x)
+
+    def spy_on(name: str) -> None:
+        work = getattr(finish_module, name)
+
+        def noted(net: DynamicNetwork, split: Split, *args: object):
+            assert torch.equal(split.images, trained_on.images)
+            purpose.append(name)
+            try:
+                return work(net, split, *args)
+            finally:
+                purpose.pop()
+
+        monkeypatch.setattr(finish_module, name, noted)
+
+    monkeypatch.setattr(DynamicNetwork, "prepare", prepared)
+    for name in ("calibrate", "reestimate_batch_norm"):
+        spy_on(name)
+    settings = {"epochs": 2, "batch_size": 16, "validation": validation, "budget": 0.6, "reestimate_bn": True}
+    config = RunConfig("convnet-aig", "", "resnet8", "digits", {"precision": "fp32", **settings})
+    fit(
+        config,
+        replace(digits, train=dim, test=bright),
+        tmp_path / "run",
+        report=lambda row: purpose.append("result") if row["epoch"] == 2 else None,
+    )
+    assert [what for what, _ in groupby(seen)] == [
+        ("epochs", "train"),
+        ("result", "test"),
+        ("calibrate", "train"),
+        ("result", "test"),
+        ("reestimate_batch_norm", "train"),
+        ("calibrate", "train"),
+        ("result", "test"),
+    ]
+
+
+def test_the_result_is_that_of_the_network_which_is_kept(train: Train, digits: Dataset):
+    """Calibrated, then with statistics of its new paths and calibrated to those: the last of them is final."""
+    folder, outcome = train("convnet-aig", budget=0.6, reestimate_bn=True)
+    result = outcome.result
+    assert result is not None and {"last", "calibrated", "reestimated"} <= set(result)
+    assert result["final"] is result["reestimated"]
+    kept = evaluate(spnet.load(folder), digits.test)
+    for name in ("accuracy", "macs_mean", "evolution_kl"):
+        assert kept[name] == pytest.approx(result["final"][name], rel=1e-5), name
+    assert len({result[name]["evolution_kl"] for name in ("last", "calibrated", "reestimated")}) == 3
+    for name in ("calibrated", "reestimated"):
+        assert result[name]["n"] == 40 and result[name]["calibration_cost"] == pytest.approx(0.6, rel=0.02)
 
 
 def test_without_validation_nothing_chooses(train: Train):
