@@ -24,6 +24,7 @@ from spnet.methods.base import backbone_only, everything, router_only
 from spnet.training import checkpoint
 from spnet.training import finish as finish_module
 from spnet.training import fit as fit_module
+from spnet.training.calibrate import calibrate
 from spnet.training.config import RunConfig, TrainingConfig
 from spnet.training.epoch import check_weights, train_epoch
 from spnet.training.evaluate import evaluate
@@ -454,6 +455,25 @@ def test_the_result_is_that_of_the_network_which_is_kept(train: Train, digits: D
     assert len({result[name]["evolution_kl"] for name in ("last", "calibrated", "reestimated")}) == 3
     for name in ("calibrated", "reestimated"):
         assert result[name]["n"] == 40 and result[name]["calibration_cost"] == pytest.approx(0.6, rel=0.02)
+
+
+def test_a_budget_missed_after_reestimation_keeps_the_calibrated_network(
+    train: Train, digits: Dataset, monkeypatch: pytest.MonkeyPatch
+):
+    calls = iter(range(2))
+
+    def only_once(net: DynamicNetwork, split: Split, budget: float) -> float:
+        if next(calls):
+            raise UserError("out of reach")
+        return calibrate(net, split, budget)
+
+    monkeypatch.setattr("spnet.training.finish.calibrate", only_once)
+    folder, outcome = train("convnet-aig", budget=0.6, reestimate_bn=True)
+    result = outcome.result
+    assert result is not None and result["reestimated"]["missed"] and result["final"] is result["calibrated"]
+    kept = evaluate(spnet.load(folder), digits.test)
+    for name in ("accuracy", "macs_mean", "evolution_kl"):
+        assert kept[name] == pytest.approx(result["final"][name], rel=1e-5), name
 
 
 def test_without_validation_nothing_chooses(train: Train):

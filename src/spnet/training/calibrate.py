@@ -108,7 +108,7 @@ def _search(
         near, near_excess = far, far_excess
         far = 2 * far or math.copysign(1.0, -near_excess)
         far_excess = excess(far)
-    if near_excess * far_excess > 0 and best[0] > tolerance:
+    if near_excess * far_excess > 0 and best[0] > tolerance * budget:
         ends = [excess(shift) + budget for shift in (-SHIFT_LIMIT, SHIFT_LIMIT)]
         raise UserError(
             f"budget {budget} is out of reach: this network costs {ends[0]:.3f} to {ends[1]:.3f} of its static cost."

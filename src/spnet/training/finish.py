@@ -43,8 +43,11 @@ def finish(
         if training.budget:
             result["calibrated"] = at_budget(net, part, test, training.budget)
         if training.budget and training.reestimate_bn:
+            kept = {name: value.clone() for name, value in net.state_dict().items()}
             reestimate_batch_norm(net, part, augmentation)
             result["reestimated"] = at_budget(net, part, test, training.budget)  # other statistics, other decisions
+            if "missed" in result["reestimated"]:
+                net.load_state_dict(kept)  # the network that is kept is the one whose figures are `final`
     result["final"] = next(
         figures for name in ("reestimated", "calibrated", "last") if "accuracy" in (figures := result.get(name, {}))
     )
