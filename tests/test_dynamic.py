@@ -271,3 +271,10 @@ def test_a_seed_gives_every_method_the_same_backbone():
         assert all(torch.equal(state[key], value) for key, value in states["static"].items()), name
     other = create_model("resnet8", "static", seed=4).backbone.state_dict()
     assert not torch.equal(other["head.weight"], states["static"]["head.weight"])
+
+
+def test_probabilities_are_those_of_the_raw_logits():
+    trace = lively(create_model("resnet8", "dynamic", in_channels=1, image_size=8, seed=0))(images(3))
+    assert len(trace.probabilities) == 3
+    for logits, probability in zip(trace.router_logits, trace.probabilities, strict=True):
+        assert torch.allclose(probability.sum(1), torch.ones(3)) and probability.argmax(1).equal(logits.argmax(1))

@@ -70,6 +70,15 @@ def test_resnet110_has_53_gates_on_one_controller():
     assert count(router) - 20_050 == 891
 
 
+@pytest.mark.parametrize(("depth", "gates"), [(38, 17), (74, 35), (110, 53), (152, 74)])
+def test_gates_of_the_published_depths(depth: int, gates: int):
+    """3n - 1, and each costs 0.02 to 0.03 % of its block."""
+    net = create_model(f"resnet{depth}", "skipnet")
+    assert len(net.gated_indices) == gates and net.router is not None
+    shares = {net.router.macs[i] / net.blocks[i].macs[-1] for i in net.gated_indices if net.blocks[i].identity_skip}
+    assert {round(share, 4) for share in shares} <= {0.0002, 0.0003}
+
+
 @pytest.mark.parametrize(("form", "share"), [("ff1", 0.15625), ("ff2", 0.125)])
 def test_share_of_a_blocks_multiply_adds(form, share):
     width, size = 16, 32

@@ -37,3 +37,8 @@ class Trace:
     """(B,) multiply-adds this sample cost: stem, options run, routers run, heads run."""
     exit_stage: Tensor
     """(B,) stage at which the sample left; S - 1 without early exit."""
+
+    @property
+    def probabilities(self) -> tuple[Tensor, ...]:
+        """One (B, K_i) per gated block: softmax of `router_logits`, what the router thinks of each option."""
+        return tuple(logits.float().softmax(1) for logits in self.router_logits)

@@ -1,5 +1,7 @@
 """CoDiNet's L_con and L_div: values of the specification, equal paths, one image, invariances."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -33,6 +35,14 @@ def test_worked_values_in_either_order_of_the_options(run_first):
     assert consistency(paths, 2, 0.0).item() == pytest.approx(0.08, abs=1e-6)
     assert diversity(paths, 2, 0.5).item() == 0
     assert diversity(paths, 2, 2.0).item() == pytest.approx(0.16, abs=1e-6)
+
+
+def test_paths_lie_at_most_root_2l_apart():
+    """All blocks against none, ResNet-110: 10.39."""
+    run = torch.stack([torch.ones(54), torch.zeros(54)])
+    paths = path_vectors(gates(run, True))
+    assert torch.dist(paths[0], paths[1]).item() == pytest.approx(math.sqrt(2 * 54)) == pytest.approx(10.39, abs=5e-3)
+    assert diversity(paths, 1, 10.3).item() == 0 < diversity(paths, 1, 10.5).item()
 
 
 def test_worked_objective():
