@@ -137,6 +137,11 @@ def test_summary_and_paired_difference() -> None:
     assert paired_difference({0: 1.0}, {1: 1.0}) is None
 
 
+def test_a_bare_machine_has_no_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "scipy.stats", None)
+    assert str(paired_difference({0: 2.0, 1: 3.0}, {0: 1.0, 1: 1.0})) == "+1.50"
+
+
 def test_table_says_n_and_leaves_unfinished_rows_out(tmp_path: Path) -> None:
     run = tiny(0)
     figures = {
