@@ -67,7 +67,8 @@ def write(plan: Plan, results: Path, folder: Path, out: Path) -> list[Path]:
         cell.set_xticks([])
         cell.set_yticks([])
     figure.suptitle(
-        f"Mean feature map after every block, one grey scale an image\n{plan.scale.datasets[0]}, {plan.scale.backbone}, seed {plan.seeds[0]}, "
+        "Mean feature map after every block, one grey scale an image\n"
+        f"{plan.scale.datasets[0]}, {plan.scale.backbone}, seed {plan.seeds[0]}, "
         f"scale {plan.scale.name}",
         fontsize=9,
     )
