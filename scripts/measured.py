@@ -5,14 +5,15 @@
 One table for each scale and data set that has a finished run of the method.
 """
 
+from functools import cache
 from pathlib import Path
 
-from spnet.experiments import foot
+from spnet.experiments import made_by
 from spnet.experiments.methods import baseline, rows
 from spnet.experiments.output import markdown
 from spnet.experiments.plan import Plan
 from spnet.experiments.scales import SCALES
-from spnet.experiments.table import Row, table
+from spnet.experiments.table import table
 
 ROOT = Path(__file__).parent.parent
 CARDS = ROOT / "src" / "spnet" / "methods" / "cards"
@@ -25,32 +26,33 @@ COLUMNS = (
 )  # fmt: skip
 
 
+@cache
+def whole_table(scale: str, data: str, results: Path) -> list[list[str]]:
+    """Every method's rows, of which each card takes its own."""
+    plan = Plan(SCALES[scale], SCALES[scale].seeds)
+    return table(rows(plan, data), results, baseline(plan))
+
+
 def measured(method: str, results: Path) -> str:
     """Markdown: the method's rows, alone and with SP-Net, of every scale and data set it has run on."""
     parts = []
     for name in COMMON:
         plan = Plan(SCALES[name], SCALES[name].seeds)
         for data in plan.scale.datasets:
-            everything = rows(plan, data)
-            mine = [row for row in everything if row.runs[0].method == method]
-            # The baseline is a row of its own network's table; elsewhere it is only what is compared with.
-            head, *lines = table(everything, results, baseline(plan))
+            mine = {row.name: row.runs for row in rows(plan, data) if row.runs[0].method == method}
+            head, *lines = whole_table(name, data, results)
             chosen = [head.index(column) for column in COLUMNS]
-            kept = [line for line in lines if line[0] in {row.name for row in mine} and line[1] != "0"]
+            kept = [line for line in lines if line[0] in mine and line[1] != "0"]
             if kept:
                 cells = [[line[i] for i in chosen] for line in (head, *kept)]
-                parts.append(f"{_title(plan, data)}\n\n{markdown(cells)}\n{_made(mine, plan, results)}")
+                made = made_by([run for runs in mine.values() for run in runs], results)
+                parts.append(f"{_title(plan, data)}\n\n{markdown(cells)}\n{plan.scale.caution} {made}")
     return "\n\n".join(parts) or "Nothing at the common recipe yet."
 
 
 def _title(plan: Plan, data: str) -> str:
     scale = plan.scale
     return f"**{data}, {scale.backbone}, common recipe, scale `{scale.name}`** (baseline: {baseline(plan)})"
-
-
-def _made(mine: list[Row], plan: Plan, results: Path) -> str:
-    caution, _, made = foot([run for row in mine for run in row.runs], plan, results)  # the middle explains columns
-    return f"{caution} {made.split('. ', 1)[1].rsplit(' Command:', 1)[0]}"
 
 
 def filled(card: str, text: str) -> str:

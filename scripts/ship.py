@@ -27,7 +27,7 @@ def ship(run: str, name: str, static: str = "", ladder: list[str] | None = None,
     """Write `weights`/`name`; returns that folder. `UserError` for a run that is not finished or cannot be loaded."""
     folder, out = run_folder(run), weights / name
     config, facts = read_config(folder)
-    data = {"data": config.data.split(":")[0]}
+    data = {"data": config.data_name}
     plain = RunConfig.from_json({**facts, **data})
     if plain.hash != config.hash:
         raise UserError(f"{run} was trained on '{config.data}', which is its own path: only named data sets can ship.")

@@ -212,4 +212,4 @@ def test_flips_are_those_of_a_methods_own_decisions(tmp_path: Path) -> None:
     """Neither a warm-up's nor the jump where a phase begins."""
     phases = ["uniform", "uniform", "routers", "routers", "routers", "finetune", "finetune"]
     record = {"curves": {"phase": phases, "flips": [None, 0.9, 0.5, 0.2, None, 0.4, 0.1]}}
-    assert _after_warm_up(record, "flips") == [0.2, 0.1]
+    assert _after_warm_up(record, "flips", {"uniform"}) == [0.2, 0.1]

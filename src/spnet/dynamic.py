@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from spnet.backbones.base import Backbone, Block
 from spnet.book import Book, Rows, select
-from spnet.errors import UserError
+from spnet.errors import UserError, check_share
 from spnet.executors.masked import Dense, masked
 from spnet.heads import StageHeads
 from spnet.paths.allowance import Allowance, Limit, Unlimited
@@ -241,8 +241,7 @@ class DynamicNetwork(nn.Module):
         """
         if max_cost is None:
             return Unlimited()
-        if not 0 < max_cost <= 1.5:
-            raise UserError(f"max_cost is a share of the static cost, such as 0.7; not {max_cost}.")
+        check_share("max_cost", max_cost, such_as=0.7)
         last = torch.tensor([len(self.backbone.stages.lengths) - 1], device=self.mean.device)
         least = int(self.macs_of(self.cheapest_path[None], last, routed=True, heads=heads))
         left = math.floor(max_cost * self.static_macs) - least

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from spnet.data import Split
 from spnet.dynamic import DynamicNetwork, Executor
-from spnet.errors import UserError, choose
+from spnet.errors import UserError, check_share, choose
 from spnet.executors import EAGER, masked
 from spnet.measure.profile import Profile, load_profile
 from spnet.trace import Trace
@@ -58,8 +58,8 @@ class Engine:
         if threads is not None and threads < 1:
             raise UserError(f"threads must be at least 1, not {threads}.")
         for name, share in (("budget", budget), ("expected_cost", expected_cost)):
-            if share is not None and not 0 < share <= 1.5:
-                raise UserError(f"{name} is a share of the static cost, such as 0.6; not {share}.")
+            if share is not None:
+                check_share(name, share)
         if exit_confidence is not None and not 0 <= exit_confidence <= 1:
             raise UserError(f"exit_confidence is a probability, such as 0.9; not {exit_confidence}.")
         if exit_confidence is not None and model.stage_heads is None:

@@ -19,6 +19,12 @@ class NoEffectWarning(UserWarning):
     """A setting was given that changes nothing in this run."""
 
 
+def check_share(name: str, share: float, such_as: float = 0.6) -> None:
+    """Raise a `UserError` unless `share` can be a share of the static cost; routers may push it past 1."""
+    if not 0 < share <= 1.5:
+        raise UserError(f"{name} is a share of the static cost, such as {such_as}; not {share}.")
+
+
 def did_you_mean(name: str, options: Iterable[str]) -> str:
     """Return ` Did you mean 'x'?` for the option closest to `name`, or the empty string."""
     close = get_close_matches(name, list(options), n=1, cutoff=0.5)

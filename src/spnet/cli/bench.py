@@ -48,12 +48,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         layouts=("onnx", "onnx-plain") if args.plain else ("onnx",),
     )
     runtime = load_runtime()
-    net, images = _network(args, OWN in rates, max(config.batches))
+    net, images, lookahead = _network(args, OWN in rates, max(config.batches))
     records = bench(net, config, images, progress=lambda line: print(line, file=sys.stderr, flush=True))
     facts = {**made_with("fp32"), "onnxruntime": runtime.__version__}
     result: dict[str, Any] = {
         "network": args.network,
-        "lookahead": _lookahead(args),
+        "lookahead": lookahead,
         "made_with": facts,
         "records": records,
     }
@@ -78,8 +78,9 @@ def _limits(records: list[dict[str, Any]], single: bool) -> list[float]:
     return [r["break_even_cost"] for r in records if (r["batch"] == 1) == single and "break_even_cost" in r]
 
 
-def _network(args: argparse.Namespace, real: bool, count: int) -> tuple[Any, Any]:
-    """The network, and real images where its own decisions are wanted."""
+def _network(args: argparse.Namespace, real: bool, count: int) -> tuple[Any, Any, int | None]:
+    """The network; real images where its own decisions are wanted; how many blocks a router decides for, None where
+    the method has no such choice."""
     from spnet import data
     from spnet.backbones import list_backbones
     from spnet.build import create_model
@@ -90,25 +91,15 @@ def _network(args: argparse.Namespace, real: bool, count: int) -> tuple[Any, Any
     if args.network in list_backbones():
         if real:
             raise UserError("fresh weights have no decisions worth timing: give a trained RUN for --rates own.")
-        return create_model(args.network, "dynamic", lookahead=args.lookahead, hidden=args.hidden, seed=0), None
+        net = create_model(args.network, "dynamic", lookahead=args.lookahead, hidden=args.hidden, seed=0)
+        return net, None, args.lookahead
     net = load(args.network)
+    config, _ = read_config(run_folder(args.network))
+    lookahead = config.resolved().get("lookahead")
     if not real:
-        return net, None
-    config, _ = read_config(run_folder(args.network))
+        return net, None, lookahead
     images = data.load(config.data).test.images[: max(512, count)]
-    return net, net.prepare(images).float().numpy()
-
-
-def _lookahead(args: argparse.Namespace) -> int | None:
-    """Blocks a router decides for; None where the method has no such choice."""
-    from spnet.backbones import list_backbones
-    from spnet.runs import run_folder
-    from spnet.training.checkpoint import read_config
-
-    if args.network in list_backbones():
-        return args.lookahead
-    config, _ = read_config(run_folder(args.network))
-    return config.resolved().get("lookahead")
+    return net, net.prepare(images).float().numpy(), lookahead
 
 
 def describe(result: dict[str, Any]) -> str:

@@ -48,9 +48,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         return _listed(args, runs, networks, results)
     failed: dict[str, str] = {}
     if not args.finished_only:
-        rules = {"workers": args.workers, "networks": networks}
+        work, workers = Path(args.work), args.workers
         with live() as show:
-            failed = run_all(runs, results=results, work=Path(args.work), show=show, **rules).failed
+            board = run_all(runs, results=results, work=work, workers=workers, networks=networks, show=show)
+        failed = board.failed
     files, left_out = [], []
     for target in targets:
         # A table leaves out what is not finished; a figure is drawn from weights or not at all.
@@ -100,7 +101,7 @@ def _listed(args: argparse.Namespace, runs: list[Any], networks: set[str], resul
             "hash": r.hash,
             "label": r.label,
             "backbone": r.backbone,
-            "data": r.data.split(":")[0],
+            "data": r.data_name,
             "seed": r.training.seed,
             "done": r not in todo,
         }

@@ -47,12 +47,7 @@ def write(target: str, plan: Plan, results: Path, folder: Path, out: Path) -> li
 
 def foot(wanted: list[RunConfig], plan: Plan, results: Path) -> list[str]:
     """What every figure above was made with."""
-    records = [record(run, results) for run in wanted if finished(run, results)]
-    made = [r["made_with"] for r in records]
-
-    def each(name: str) -> str:
-        return ", ".join(sorted({str(m[name]) for m in made})) or "none"
-
+    count = sum(finished(run, results) for run in wanted)
     return [
         plan.scale.caution,
         "Accuracy: last epoch, test set read once; ± one standard deviation over seeds; differences are paired, with "
@@ -62,10 +57,21 @@ def foot(wanted: list[RunConfig], plan: Plan, results: Path) -> list[str]:
         "MMACs: million multiply-adds per image: stem, options run, routers, heads; "
         "GFLOPs = 2 x GMACs; % of static: of the full static network's multiply-adds. Figures marked paper are the "
         "paper's own, ResNet-110.",
-        f"{len(records)} of {len(wanted)} runs finished. Hardware: {each('hardware')}. torch {each('torch')}, spnet "
-        f"{each('spnet')}, precision {each('precision')}, threads {each('threads')}. Commits: {each('commit')}. "
-        f"Command: {plan.command}.",
+        f"{count} of {len(wanted)} runs finished. {made_by(wanted, results)} Command: {plan.command}.",
     ]
+
+
+def made_by(wanted: list[RunConfig], results: Path) -> str:
+    """Hardware, versions and commits of the finished runs, in a few sentences."""
+    made = [record(run, results)["made_with"] for run in wanted if finished(run, results)]
+
+    def each(name: str) -> str:
+        return ", ".join(sorted({str(m[name]) for m in made})) or "none"
+
+    return (
+        f"Hardware: {each('hardware')}. torch {each('torch')}, spnet {each('spnet')}, precision {each('precision')}, "
+        f"threads {each('threads')}. Commits: {each('commit')}."
+    )
 
 
 def _module(target: str) -> Any:

@@ -33,7 +33,7 @@ def _macs(run: RunConfig, images: dict[str, int]) -> float:
     plain = create_backbone(run.backbone, num_classes=10, input_shape=size).static_macs
     step = STEP["spnet"] if run.wrapper else STEP.get(run.method, 1.2)
     copies = run.resolved().get("copies", 1)
-    passes = training.epochs * (training.subset or images[run.data.split(":")[0]])
+    passes = training.epochs * (training.subset or images[run.data_name])
     return plain * step * copies * passes
 
 

@@ -1,13 +1,16 @@
 """Sections G and H of the supplement, measured: how steady decisions and results are, by method and by warm-up."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from spnet.build import create_method
 from spnet.experiments.methods import METHODS, at, baseline, caveats, label, ladder
 from spnet.experiments.plan import Plan
 from spnet.experiments.section import Cells, Section
 from spnet.experiments.statistics import summary
 from spnet.experiments.table import Line, Row, collect, full_macs
+from spnet.training.config import RunConfig
 
 HEAD = (
     "run", "n", "accuracy %", "spread over seeds", "shuffled %", "fixed path %", "flips, mean", "flips, last epoch",
@@ -41,10 +44,6 @@ def sections(plan: Plan) -> list[Section]:
     ]
 
 
-WARM_UPS = ("static", "supervised", "uniform", "curriculum")
-"""Phases in which the decisions are not yet the method's own."""
-
-
 _NOTES = (
     "Accuracy, controls, cost and paths: after calibration. Flips, agreement, KL and stuck blocks: as trained, on 512 "
     "fixed images.",
@@ -60,7 +59,8 @@ def _cells(rows: list[Row], results: Path, baseline: str | None) -> Cells:
     full = full_macs(lines, baseline) or 1.0
     for name, line in lines.items():
         accuracy = summary(list(line.by_seed.values()))
-        flips = [value for record in line.records for value in _after_warm_up(record, "flips")]
+        warm_ups = _warm_ups(line.row.runs[0])
+        flips = [value for record in line.records for value in _after_warm_up(record, "flips", warm_ups)]
         cells.append(
             [
                 name,
@@ -82,13 +82,19 @@ def _cells(rows: list[Row], results: Path, baseline: str | None) -> Cells:
     return cells
 
 
-def _after_warm_up(record: dict, name: str) -> list[float]:
+def _warm_ups(run: RunConfig) -> set[str]:
+    """The names of the run's phases in which the decisions are not yet the method's own."""
+    phases = create_method(run.method, run.wrapper, run.method_settings).phases(run.training.epochs)
+    return {phase.name for phase in phases if phase.warmup}
+
+
+def _after_warm_up(record: dict, name: str, warm_ups: Collection[str]) -> list[float]:
     """A curve where something was measured, in phases that are no warm-up and not in the first epoch of one."""
     phases, values = record["curves"]["phase"], record["curves"].get(name, [])
     return [
         value
         for before, phase, value in zip(phases, phases[1:], values[1:], strict=False)
-        if before == phase and phase not in WARM_UPS and value is not None
+        if before == phase and phase not in warm_ups and value is not None
     ]
 
 

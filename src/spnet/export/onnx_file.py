@@ -1,10 +1,10 @@
 """Export to ONNX: portable operators only, everything a user needs in the file's metadata, nothing kept that disagrees.
 
 Metadata (all text; lists and tables as JSON): `spnet` version, `format`, `sha256` (`spnet.export.reader.signature`),
-`form` (single, batch or path), `backbone`,
-`classes`, `mean` and `std` per channel in units of [0, 1], `input_shape` (C, H, W), `path` (of form path, else null),
-`macs`: {stem, head, router_start, blocks: per block its options' multiply-adds, routers: per block}. The cost of an
-image is stem + head + router_start + sum over blocks of blocks[i][decision] + routers[i].
+`form` (single, batch or path), `backbone`, `classes`, `mean` and `std` per channel in units of [0, 1], `input_shape`
+(C, H, W), `path` (of form path, else null), `macs`: {stem, head, router_start, blocks: per block its options'
+multiply-adds, routers: per block}. The cost of an image is stem + head + router_start + sum over blocks of
+blocks[i][decision] + routers[i].
 
 Shapes: B samples, N blocks.
 """

@@ -10,7 +10,7 @@ from spnet.training.config import RunConfig
 
 def kind(run: RunConfig) -> str:
     """`spnet resnet20 cifar10`: runs that take about as long as each other."""
-    return f"{run.label} {run.backbone} {run.data.split(':')[0]}"
+    return f"{run.label} {run.backbone} {run.data_name}"
 
 
 @dataclass

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from spnet.data import Augmentation, Split, augment, ordered_batches
 from spnet.dynamic import DynamicNetwork
-from spnet.errors import UserError
+from spnet.errors import UserError, check_share
 from spnet.training.evaluate import Forward
 
 SHIFT_LIMIT = 64.0
@@ -75,8 +75,7 @@ def calibrate(
         raise UserError("a static network has no decisions to calibrate: choose a dynamic method, or drop the budget.")
     if not len(split):
         raise UserError("there are no images to calibrate on: give a few hundred.")
-    if not 0 < budget <= 1.5:
-        raise UserError(f"budget is a share of the static cost, such as 0.6; not {budget}.")
+    check_share("budget", budget)
     net.eval()
     before = net.decision_shift.clone()
     try:

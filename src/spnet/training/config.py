@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from spnet.build import method_configs
-from spnet.errors import UserError, choose
+from spnet.errors import UserError, check_share, choose
 from spnet.methods.base import Optimizer
 from spnet.settings import fill, refuse_unknown, setting
 
@@ -69,9 +69,8 @@ class TrainingConfig:
             raise UserError("lr_warmup and milestones are shares of a phase, between 0 and 1.")
         if not 0 <= self.validation < 1:
             raise UserError(f"validation lies in [0, 1), not {self.validation}.")
-        for budget in (self.budget, *self.more_budgets):
-            if not 0 <= budget <= 1.5:
-                raise UserError(f"budget is a share of the static cost, such as 0.7; not {budget}.")
+        for budget in filter(None, (self.budget, *self.more_budgets)):
+            check_share("budget", budget, such_as=0.7)
         choose("optimizer", self.optimizer, ("sgd", "adam"))
         choose("schedule", self.schedule, ("multistep", "cosine", "onecycle", "constant"))
         choose("precision", self.precision, ("auto", "fp32", "bf16"))
@@ -161,14 +160,18 @@ class RunConfig:
         return values
 
     @property
+    def data_name(self) -> str:
+        """The data without the place where they lie."""
+        return self.data.split(":")[0]
+
+    @property
     def hash(self) -> str:
         """Twelve hex digits that name the run: equal configs, equal names, wherever the data lie on the disk.
 
         Defaults are left out, so that a new setting does not rename old runs. A default may therefore never change its
         meaning without a compat note and a new `NAMING`.
         """
-        name = self.data.split(":")[0]
-        data = name if name in ("digits", "cifar10", "cifar100") else self.data
+        data = self.data_name if self.data_name in ("digits", "cifar10", "cifar100") else self.data
         changed = {name: value for name, value in self.changed().items() if name not in NAMELESS}
         record = [NAMING, self.method, self.wrapper, self.backbone, data, changed]
         return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:12]

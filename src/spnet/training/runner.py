@@ -111,7 +111,7 @@ def run_all(
                 if code == 0 and (work / name / "result.json").is_file():
                     if name in networks:
                         keep_network(work / name, results / NETWORKS / name)
-                    made = without_place(with_curves(work / name))
+                    made = without_place(with_curves(work / name), run)
                     write_json(results / f"{name}.json", made)
                     board.finished.append(name)
                     # A resumed run took part of its time before this call.
@@ -152,11 +152,11 @@ def with_curves(folder: Path) -> dict[str, Any]:
     return {**read_json(folder / "result.json"), "curves": {"phase": [row["phase"] for row in rows], **curves}}
 
 
-def without_place(made: dict[str, Any]) -> dict[str, Any]:
-    """A record without the place where its data set lay: that is this machine's own affair."""
+def without_place(made: dict[str, Any], run: RunConfig) -> dict[str, Any]:
+    """The run's record without the place where its data set lay: that is this machine's own affair."""
     if "config" not in made:
         return made
-    return {**made, "config": {**made["config"], "data": made["config"]["data"].split(":")[0]}}
+    return {**made, "config": {**made["config"], "data": run.data_name}}
 
 
 def _rounded(value: float | None) -> float | None:

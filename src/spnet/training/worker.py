@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,14 +37,15 @@ def train(config: "RunConfig", folder: Path) -> int:
     from spnet.training.fit import fit
 
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with alone(folder.with_name(f"{folder.name}.lock")):
+        with ExitStack() as stack:
+            try:
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(alone(folder.with_name(f"{folder.name}.lock")))
+            except OSError as error:
+                raise cannot_write(folder, error) from error
             if not (folder / "result.json").is_file():
                 begun = (folder / "config.json").is_file()
                 fit(config, data.load(config.data), folder, resume=begun)
-    except OSError as error:
-        print(cannot_write(folder, error), file=sys.stderr)
-        return 2
     except (UserError, DivergedError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 2 if isinstance(error, UserError) else 1

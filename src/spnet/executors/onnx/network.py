@@ -9,8 +9,7 @@ Inputs of the first two: `image` (B, C, H, W) normalised float32; and two with d
 option logits, with which decisions are forced while routers really run. Outputs: `logits` (B, classes), `decisions`
 (B, N) int64, and, when asked for, `router_logits` (B, sum of K_i), raw.
 
-Deviation from eager: where every block has two options, the two logits' difference is computed directly; it
-    rounds
+Deviation from eager: where every block has two options, the two logits' difference is computed directly; it rounds
 differently, so decisions may differ where the margin is below 1e-4 or so.
 """
 

@@ -40,21 +40,11 @@ def _points(g: Group) -> list[Point]:
         joined = f"{g.runs[0].label}: {LADDER}"
 
     def told(at: str, across: float, up: float, count: int) -> str:
-        return (
-            f"{g.name}{at}: {fixed(up)} % at {fixed(across, 3)} MMACs{f', mean of {count} runs' if count > 1 else ''}"
-        )
+        mean = f", mean of {count} runs" if count > 1 else ""
+        return f"{g.name}{at}: {fixed(up)} % at {fixed(across, 3)} MMACs{mean}"
 
-    own = Point(
-        g.name,
-        x[0],
-        y[0],
-        told("", x[0], y[0], g.count(accuracy)),
-        g.style,
-        x[1] or 0.0,
-        y[1] or 0.0,
-        joined=joined,
-        hollow=g.static,
-    )
+    title = told("", x[0], y[0], g.count(accuracy))
+    own = Point(g.name, x[0], y[0], title, g.style, x[1] or 0.0, y[1] or 0.0, joined=joined, hollow=g.static)
     points = [own]
     for budget in budgets:
         alike = [r for r in records if r["budget"] == budget and finite(r.get("macs_mean")) and finite(r["accuracy"])]
