@@ -5,9 +5,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from spnet.experiments.lines import Row, collect
 from spnet.experiments.methods import at
 from spnet.experiments.scales import Scale
-from spnet.experiments.table import Row, table
+from spnet.experiments.table import table
 from spnet.training.board import Board
 from spnet.training.config import RunConfig
 
@@ -56,5 +57,5 @@ def show_runs(runs: Sequence[RunConfig], states: Sequence[dict[str, Any]], scale
         for budget in (None,) if method == "static" else scale.budgets:
             name, where = (f"{data} {method}", "last") if budget is None else (f"{data} {method} {budget}", at(budget))
             rows.append(Row(name, tuple(these), where))
-    for cells in table(rows, results):
+    for cells in table(collect(rows, results)):
         say(" | ".join(cells))

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from spnet.experiments import made_by
+from spnet.experiments.lines import collect
 from spnet.experiments.methods import baseline, rows
 from spnet.experiments.output import markdown
 from spnet.experiments.plan import Plan
@@ -30,7 +31,7 @@ COLUMNS = (
 def whole_table(scale: str, data: str, results: Path) -> list[list[str]]:
     """Every method's rows, of which each card takes its own."""
     plan = Plan(SCALES[scale], SCALES[scale].seeds)
-    return table(rows(plan, data), results, baseline(plan))
+    return table(collect(rows(plan, data), results), baseline(plan))
 
 
 def measured(method: str, results: Path) -> str:

@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from spnet.experiments.lines import Row, collect
 from spnet.experiments.output import comma_separated, markdown
+from spnet.experiments.remarks import beaten_by_static, made_differently, missed
 from spnet.experiments.stability import _after_warm_up
 from spnet.experiments.statistics import paired_difference, summary
-from spnet.experiments.table import Row, beaten_by_static, made_differently, table
+from spnet.experiments.table import table
+from spnet.experiments.table2 import _by_recipe
 from spnet.experiments.table3 import _gains
 from spnet.training.config import RunConfig
 from spnet.training.runner import run_all, unique
@@ -152,7 +155,7 @@ def test_table_says_n_and_leaves_unfinished_rows_out(tmp_path: Path) -> None:
     record["made_with"] = {"hardware": "a machine", "precision": "fp32"}
     (tmp_path / f"{run.hash}.json").write_text(json.dumps(record))
     rows = [Row("a", (run, tiny(1))), Row("b", (tiny(2),)), Row("c", (run,), "budget:0.5")]
-    cells = table(rows, tmp_path, baseline="a")
+    cells = table(collect(rows, tmp_path), baseline="a")
     assert [row[:3] for row in cells[1:]] == [["a", "1", "90.00"], ["b", "0", ""], ["c", "0", ""]]
     assert cells[1][6] == "89.00 at 52" and set(cells[2][2:]) == {""}
     assert cells[0][4:6] == ["shuffled %", "own over shuffled"] and cells[1][4:6] == ["88.00", "+2.00"]
@@ -161,18 +164,18 @@ def test_table_says_n_and_leaves_unfinished_rows_out(tmp_path: Path) -> None:
     small = RunConfig("static", "", "resnet8", "digits", {**TINY, "seed": 0})
     (tmp_path / f"{small.hash}.json").write_text(json.dumps(static))
     ladder = [Row("small", (small,)), rows[0]]
-    assert [row[9] for row in table(ladder, tmp_path, baseline="small")[1:]] == ["40.0", "50.0"]
-    assert beaten_by_static(ladder, tmp_path) == [
+    assert [row[9] for row in table(collect(ladder, tmp_path), baseline="small")[1:]] == ["40.0", "50.0"]
+    assert beaten_by_static(collect(ladder, tmp_path)) == [
         "Matched or beaten in mean accuracy by a static network that costs no more (small): a."
     ]
     # While the baseline has no run, 100 % is the largest network there is.
-    assert [row[9] for row in table(ladder, tmp_path, baseline="not trained")[1:]] == ["40.0", "50.0"]
+    assert [row[9] for row in table(collect(ladder, tmp_path), baseline="not trained")[1:]] == ["40.0", "50.0"]
     assert markdown(cells).count("\n") == 5 and comma_separated(cells).startswith("method,n,")
 
 
-def written(folder: Path, run: RunConfig, accuracy: float, precision: str = "fp32") -> RunConfig:
-    """A record of the run: half of 100 MACs."""
-    figures = {"accuracy": accuracy, "macs_mean": 50.0, "macs_static": 100.0}
+def written(folder: Path, run: RunConfig, accuracy: float, precision: str = "fp32", cost: float = 0.5) -> RunConfig:
+    """A record of the run: a share of 100 MACs."""
+    figures = {"accuracy": accuracy, "macs_mean": 100 * cost, "macs_static": 100.0, "cost_ratio": cost}
     made = {"hardware": "a machine", "precision": precision}
     record = {"label": run.label, "last": figures, "end_of_training": {}, "train_seconds": 3.0, "made_with": made}
     (folder / f"{run.hash}.json").write_text(json.dumps(record))
@@ -187,22 +190,36 @@ def test_rivals_are_compared_over_the_seeds_that_both_have(tmp_path: Path) -> No
     )
     for accuracy, beaten in ((91.0, False), (90.0, True), (89.0, True)):
         dynamic = Row("a", (written(tmp_path, tiny(0), accuracy), tiny(1)))
-        assert bool(beaten_by_static([static, dynamic], tmp_path)) == beaten
+        assert bool(beaten_by_static(collect([static, dynamic], tmp_path))) == beaten
 
 
 def test_a_gain_is_over_the_seeds_that_both_have(tmp_path: Path) -> None:
     runs = [tiny(0), tiny(1), RunConfig("dynamic", "spnet", "resnet8", "digits", {**TINY, "seed": 1})]
     without, both, with_spnet = (written(tmp_path, run, a) for run, a in zip(runs, (10.0, 90.0, 91.5), strict=True))
     rows = [Row("a at 0.5", (without, both)), Row("a + spnet at 0.5", (with_spnet,))]
-    assert _gains(rows, tmp_path, None)[1][:6] == ["a", "0.5", "1", "90.00", "91.50", "(+1.50)"]
+    assert _gains(collect(rows, tmp_path), None)[1][:6] == ["a", "0.5", "1", "90.00", "91.50", "(+1.50)"]
+
+
+def test_a_method_has_one_row_and_a_column_for_each_recipe(tmp_path: Path) -> None:
+    """The method's own recipe has not been run."""
+    runs = tuple(written(tmp_path, tiny(seed), accuracy, cost=0.79) for seed, accuracy in enumerate((90.0, 92.0)))
+    lines = collect([Row("a (common)", runs, paper="95.09"), Row("a (own)", (tiny(5),), paper="95.09")], tmp_path)
+    assert _by_recipe(lines, None)[1] == ["a", "91.00 ± 1.41", "2", "", "0", "79.0", "", "95.09"]
+
+
+def test_a_row_that_misses_its_budget_says_so(tmp_path: Path) -> None:
+    row = Row("a", (written(tmp_path, tiny(0), 90.0), tiny(1)), "budget:0.5")
+    lines = collect([row, Row("b", (tiny(0),))], tmp_path)
+    assert missed(lines) == ["a: 1 of 1 runs cannot be brought to this cost and are left out."]
+    assert [len(line.figures) for line in lines] == [0, 1]
 
 
 def test_a_table_says_which_rows_another_machine_made(tmp_path: Path) -> None:
     for seed in range(4):
         written(tmp_path, tiny(seed), 90.0, "bf16" if seed > 1 else "fp32")
     rows = [Row("a", (tiny(0),)), Row("b", (tiny(1), tiny(2))), Row("c", (tiny(3),)), Row("c as well", (tiny(3),))]
-    assert made_differently(rows[:1], tmp_path) == []
-    assert made_differently(rows, tmp_path) == [
+    assert made_differently(collect(rows[:1], tmp_path)) == []
+    assert made_differently(collect(rows, tmp_path)) == [
         "Made on a machine in bf16: b (1 of 2), c.",
         "Made on a machine in fp32: a, b (1 of 2).",
     ]

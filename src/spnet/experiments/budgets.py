@@ -3,10 +3,10 @@ calibrated."""
 
 from typing import Any
 
+from spnet.experiments.lines import Row
 from spnet.experiments.methods import at, baseline, ladder
 from spnet.experiments.plan import Plan
 from spnet.experiments.section import Section
-from spnet.experiments.table import Row
 
 TARGETS = (0.3, 0.45, 0.6, 0.8)
 

@@ -5,10 +5,10 @@ At batch 1 the routers of a deep network take most of what skipping saves; `look
 
 from typing import Any
 
+from spnet.experiments.lines import Row
 from spnet.experiments.methods import at, baseline, ladder
 from spnet.experiments.plan import Plan
 from spnet.experiments.section import Section
-from spnet.experiments.table import Row
 
 ROUTERS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("one router a block, 128 wide", {}),

@@ -7,9 +7,9 @@ images.
 
 from collections.abc import Iterable
 
+from spnet.experiments.lines import Row
 from spnet.experiments.plan import Plan
 from spnet.experiments.section import Section
-from spnet.experiments.table import Row
 
 CORE = (
     ("convnet-aig", ""),

@@ -1,9 +1,9 @@
 """Do bf16 and fp32 end in the same place? One recipe in both, seeds paired, beside what `auto` chose on its machine."""
 
+from spnet.experiments.lines import Row
 from spnet.experiments.methods import at, baseline, ladder
 from spnet.experiments.plan import Plan
 from spnet.experiments.section import Section
-from spnet.experiments.table import Row
 
 METHODS = ("convnet-aig", "spnet")
 PRECISIONS = ("fp32", "bf16")

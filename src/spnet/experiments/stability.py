@@ -1,15 +1,15 @@
 """Sections G and H of the supplement, measured: how steady decisions and results are, by method and by warm-up."""
 
 from collections.abc import Collection
-from pathlib import Path
 from typing import Any
 
 from spnet.build import create_method
+from spnet.experiments.lines import Line, Row
 from spnet.experiments.methods import METHODS, at, baseline, caveats, label, ladder
 from spnet.experiments.plan import Plan
-from spnet.experiments.section import Cells, Section
+from spnet.experiments.section import Section
 from spnet.experiments.statistics import summary
-from spnet.experiments.table import Line, Row, collect, full_macs
+from spnet.experiments.table import Cells, full_macs
 from spnet.training.config import RunConfig
 
 HEAD = (
@@ -53,17 +53,18 @@ _NOTES = (
 )
 
 
-def _cells(rows: list[Row], results: Path, baseline: str | None) -> Cells:
+def _cells(lines: list[Line], baseline: str | None) -> Cells:
     cells = [[*HEAD]]
-    lines = collect(rows, results)
     full = full_macs(lines, baseline) or 1.0
-    for name, line in lines.items():
+    for line in lines:
+        if not line.figures:
+            continue
         accuracy = summary(list(line.by_seed.values()))
         warm_ups = _warm_ups(line.row.runs[0])
         flips = [value for record in line.records for value in _after_warm_up(record, "flips", warm_ups)]
         cells.append(
             [
-                name,
+                line.name,
                 str(accuracy.n),
                 f"{accuracy.mean:.2f}",
                 "" if accuracy.std is None else f"{accuracy.std:.2f}",

@@ -1,14 +1,14 @@
 """Supplement A: the terms of SP-Net added one by one, the evolution loss alone, and what each term does to what it
 names."""
 
-from pathlib import Path
 from typing import Any
 
+from spnet.experiments.lines import Line, Row
 from spnet.experiments.methods import at, baseline, ladder
 from spnet.experiments.paper import EVOLUTION_ALONE
 from spnet.experiments.plan import Plan
-from spnet.experiments.section import Cells, Section
-from spnet.experiments.table import Row, collect
+from spnet.experiments.section import Section
+from spnet.experiments.table import Cells
 from spnet.methods.spnet import PRESETS
 from spnet.training.config import RunConfig
 
@@ -64,13 +64,13 @@ def _ends(rows: list[Row]) -> list[Row]:
     return [Row(row.name, row.runs) for row in rows]
 
 
-def _terms(rows: list[Row], results: Path, baseline: str | None) -> Cells:
+def _terms(lines: list[Line], baseline: str | None) -> Cells:
     cells = [["run", "n", *TERMS, "zero steps"]]
-    for name, line in collect(rows, results).items():
+    for line in lines:
         ends = [record["end_of_training"] for record in line.records]
         cells.append(
             [
-                name,
+                line.name,
                 str(len(ends)),
                 *(_value_and_share(ends, term) for term in TERMS),
                 _mean(ends, "watched", "zero_steps"),

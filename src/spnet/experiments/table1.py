@@ -8,11 +8,11 @@ land near the paper's base point, 0.46 GFLOPs = 91 % of static.
 
 from typing import Any
 
+from spnet.experiments.lines import Row
 from spnet.experiments.methods import baseline, ladder
 from spnet.experiments.paper import TABLE1
 from spnet.experiments.plan import READINGS, Plan
 from spnet.experiments.section import Section
-from spnet.experiments.table import Row
 from spnet.training.config import RunConfig
 
 CENTRE = {"alpha": 1.0, "beta": 0.5, "gamma": 1e-4}

@@ -1,14 +1,14 @@
 """Table 3: what SP-Net adds to other dynamic networks. Accuracy without and with it, the paired gain in brackets."""
 
 from dataclasses import replace
-from pathlib import Path
 
+from spnet.experiments.lines import Line, Row
 from spnet.experiments.methods import at, baseline, caveats, ladder
 from spnet.experiments.paper import TABLE3
 from spnet.experiments.plan import Plan
-from spnet.experiments.section import Cells, Section
+from spnet.experiments.section import Section
 from spnet.experiments.statistics import paired_difference, summary
-from spnet.experiments.table import Row, collect_line
+from spnet.experiments.table import Cells
 
 METHODS = ("convnet-aig", "codinet", "rdi-net")
 HEAD = ("method", "budget", "n", "without %", "with SP-Net %", "gain", "% of static without", "with", "paper")
@@ -31,17 +31,16 @@ def sections(plan: Plan) -> list[Section]:
     return found
 
 
-def _gains(rows: list[Row], results: Path, baseline: str | None) -> Cells:
-    """One line a method and budget, over the seeds that both have; rows come in pairs, without and with SP-Net."""
+def _gains(lines: list[Line], baseline: str | None) -> Cells:
+    """One row a method and budget, over the seeds that both have; lines come in pairs, without and with SP-Net."""
     cells = [[*HEAD]]
-    for without_row, with_row in zip(rows[::2], rows[1::2], strict=True):
-        without, with_spnet = collect_line(without_row, results), collect_line(with_row, results)
+    for without, with_spnet in zip(lines[::2], lines[1::2], strict=True):
         shared = without.by_seed.keys() & with_spnet.by_seed.keys()
         if not shared:
             continue
         without, with_spnet = without.of(shared), with_spnet.of(shared)
         gain = paired_difference(with_spnet.by_seed, without.by_seed)
-        method, _, budget = without_row.name.partition(" at ")
+        method, _, budget = without.name.partition(" at ")
         cells.append(
             [
                 method,
@@ -52,7 +51,7 @@ def _gains(rows: list[Row], results: Path, baseline: str | None) -> Cells:
                 f"({gain})" if gain else "",
                 f"{100 * (without.mean('cost_ratio') or 0):.1f}",
                 f"{100 * (with_spnet.mean('cost_ratio') or 0):.1f}",
-                without_row.paper,
+                without.row.paper,
             ]
         )
     return cells
