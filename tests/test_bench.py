@@ -113,9 +113,9 @@ def test_a_variant_in_its_own_process(net):
 class InThisProcess(Isolated):
     """A variant without a process of its own, which takes seconds to start."""
 
-    def __init__(self, name: str, net, threads: int, batch: int, images: np.ndarray) -> None:
+    def __init__(self, name: str, net, threads: int, batch: int, images: np.ndarray, exit_confidence=None) -> None:
         self.net, self.images = net, images[:batch]
-        self.call = build(name, net, threads, batch)
+        self.call = build(name, net, threads, batch, exit_confidence)
 
     def time(self, decisions: list[np.ndarray] | None, seconds: float) -> Timing:
         biases = [None] if decisions is None else [force_bias(self.net, torch.from_numpy(d)) for d in decisions]
@@ -147,6 +147,22 @@ def test_a_record(net, quick: None):
         assert row["latency_ms"]["p50"] <= row["latency_ms"]["p90"] <= row["latency_ms"]["p99"]
         falls_back = row["cost"] >= record["break_even_cost"]
         assert row["auto"]["runs"] == ("static" if falls_back else "dynamic")
+
+
+def test_own_decisions_may_leave_early(quick: None):
+    """Everybody leaves at the first stage: the cost is that of the first stage, its routers and its head."""
+    net = create_model("resnet8", "spnet", image_size=8, seed=0).eval()
+    settings: dict[str, Any] = {"batches": (1, 2), "threads": (1,), "rounds": 1, "seconds": 0.01}
+    records = bench(net, BenchConfig(rates=("own",), exit_confidence=0.0, **settings))
+    with torch.no_grad():
+        images = np.random.default_rng(0).standard_normal((64, 3, 8, 8), np.float32)
+        expected = net(torch.from_numpy(images), exit_confidence=0.0).macs.double().mean() / net.static_macs
+    assert [record["dynamic"][0]["cost"] for record in records] == pytest.approx([float(expected)] * 2)
+    assert expected < 0.5
+    with pytest.raises(UserError, match="add --rates own"):
+        BenchConfig(rates=(0.5,), exit_confidence=0.9)
+    with pytest.raises(UserError, match="stage heads"):
+        bench(create_model("resnet8", "dynamic", image_size=8), BenchConfig(rates=("own",), exit_confidence=0.9))
 
 
 def test_wrong_settings():

@@ -331,13 +331,6 @@ def test_a_budget_is_met_under_the_engines_other_rules(rules: dict):
     assert macs.max() <= rules.get("max_cost", 1.1)
 
 
-def test_auto_keeps_to_the_bound():
-    """Neither onnxruntime nor the static fallback knows it."""
-    engine = Engine(network(), max_cost=0.5, expected_cost=1.0)
-    assert engine.choice(1) == "branching" and engine.choice(2) == "gathered"
-    assert (engine(images(5)).macs <= 0.5 * engine.model.static_macs).all()
-
-
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

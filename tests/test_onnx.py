@@ -233,10 +233,6 @@ def test_auto_takes_onnx_and_falls_back_above_the_break_even(monkeypatch: pytest
 
 
 def test_onnx_refuses_what_it_cannot_do(monkeypatch: pytest.MonkeyPatch):
-    with pytest.raises(UserError, match="early exit"):
-        Engine(network("spnet", (("evolution_form", "stage"),)), "onnx", exit_confidence=0.9)
-    with pytest.raises(UserError, match="max_cost does not run on onnxruntime"):
-        Engine(network(), "onnx", max_cost=0.9)
     engine = Engine(network(), "onnx")
     with pytest.raises(UserError, match="takes images of"):
         engine(images(2, size=9))

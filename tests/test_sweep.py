@@ -121,12 +121,14 @@ def test_the_network_is_left_as_it_was(few: None, trained: Path, dataset: Datase
     assert net.decision_shift == before["decision_shift"] and mean_cost(net, dataset.train) > 0
 
 
-def test_an_executor_that_knows_no_exit_says_so(few: None, trained: Path, dataset: Dataset):
+def test_another_executor_tells_the_same(few: None, trained: Path, dataset: Dataset):
+    """Not the budget that lies out of reach, which comes first, plain and re-estimated."""
     net = load(trained)
     masked, onnx = (sweep(net, dataset.train, dataset.test, executor=name) for name in ("masked", "onnx"))
-    for mine, theirs in zip(onnx[2:4], masked[2:4], strict=True):
+    assert len(onnx) == len(masked) > 4
+    for mine, theirs in zip(onnx[2:], masked[2:], strict=True):
         assert mine["accuracy"] == theirs["accuracy"] and mine["macs_mean"] == pytest.approx(theirs["macs_mean"])
-    assert all("early exit does not run on onnxruntime" in row["missed"] for row in onnx[4:])
+        assert mine["exit_shares"] == theirs["exit_shares"]
 
 
 def test_without_stage_heads_there_are_no_exits(few: None, dataset: Dataset):

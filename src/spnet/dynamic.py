@@ -233,22 +233,38 @@ class DynamicNetwork(nn.Module):
             )
         return decisions
 
+    def check_exit(self, exit_confidence: float | None) -> None:
+        """Raise `UserError` where samples cannot leave early at this confidence; None never leaves."""
+        if exit_confidence is None:
+            return
+        if not 0 <= exit_confidence <= 1:
+            raise UserError(f"exit_confidence is a probability, such as 0.9; not {exit_confidence}.")
+        if self.stage_heads is None:
+            raise UserError("early exit needs stage heads: train with --with spnet, or drop exit_confidence.")
+
     def limit(self, batch: int, max_cost: float | None, *, heads: bool) -> Limit:
         """What bounds the cost of each of `batch` samples to `max_cost`, a share of the static cost; nothing if None.
-
-        Raises:
-            UserError: max_cost is no share, or lies below the cheapest path (all routers and stage heads included).
-        """
+        Raises as `spare`."""
         if max_cost is None:
             return Unlimited()
+        spare = self.spare(max_cost, heads=heads)
+        return Allowance(torch.full((batch,), spare, device=self.mean.device), self.path_cost.blocks)
+
+    def spare(self, max_cost: float, *, heads: bool) -> int:
+        """Multiply-adds that `max_cost`, a share of the static cost, leaves above the cheapest path (all routers and
+        stage heads included).
+
+        Raises:
+            UserError: max_cost is no share, or lies below the cheapest path.
+        """
         check_share("max_cost", max_cost, such_as=0.7)
         last = torch.tensor([len(self.backbone.stages.lengths) - 1], device=self.mean.device)
         least = int(self.macs_of(self.cheapest_path[None], last, routed=True, heads=heads))
-        left = math.floor(max_cost * self.static_macs) - least
-        if left < 0:
+        spare = math.floor(max_cost * self.static_macs) - least
+        if spare < 0:
             reach = math.ceil(1e3 * least / self.static_macs) / 1e3
             raise UserError(f"max_cost {max_cost} is out of reach: the cheapest path costs {reach} of the static cost.")
-        return Allowance(torch.full((batch,), left, device=self.mean.device), self.path_cost.blocks)
+        return spare
 
     def macs_of(self, decisions: Tensor, exit_stage: Tensor, *, routed: bool, heads: bool) -> Tensor:
         """(B,) multiply-adds of each path (B, N), as `PathCost` adds them up. No host sync."""

@@ -24,12 +24,12 @@ EXECUTORS = ("auto", *EAGER, "onnx")
 class Engine:
     """Runs a trained network by the test rule: arg-max decisions, no noise, no gradient.
 
-    `auto` takes `onnx` where it can: onnxruntime is installed, the network is on the CPU and has an ONNX form, no
-    early exit, no bound on single images. Else it takes branching for one image and gathered for more. Above the cost
-    at which skipping stops paying on this machine (`spnet bench` measures it) `auto` runs the static network instead:
-    every block, no router. That is decided once, from the mean cost that `calibrate` reached or that `expected_cost`
-    states, never image by image; traces then show full paths and the static cost, which lies above a budget given in
-    multiply-adds. `onnx` never falls back, and neither does `auto` where onnxruntime is not installed.
+    `auto` takes `onnx` where it can: onnxruntime is installed, the network is on the CPU and has an ONNX form. Else it
+    takes branching for one image and gathered for more. Above the cost at which skipping stops paying on this machine
+    (`spnet bench` measures it) `auto` runs the static network instead: every block, no router. That is decided once,
+    from the mean cost that `calibrate` reached or that `expected_cost` states, never image by image; traces then show
+    full paths and the static cost, which lies above a budget given in multiply-adds. `onnx` never falls back, and
+    neither does `auto` where onnxruntime is not installed or where `max_cost` bounds single images.
 
     Args:
         model: the network; put into eval mode, again at every call. The `onnx` executor takes its weights at the first
@@ -60,10 +60,7 @@ class Engine:
         for name, share in (("budget", budget), ("expected_cost", expected_cost)):
             if share is not None:
                 check_share(name, share)
-        if exit_confidence is not None and not 0 <= exit_confidence <= 1:
-            raise UserError(f"exit_confidence is a probability, such as 0.9; not {exit_confidence}.")
-        if exit_confidence is not None and model.stage_heads is None:
-            raise UserError("early exit needs stage heads: train with --with spnet, or drop exit_confidence.")
+        model.check_exit(exit_confidence)
         model.limit(1, max_cost, heads=exit_confidence is not None)  # refuses what no path can meet
         self.model = model.eval()
         self.executor = executor
@@ -81,10 +78,6 @@ class Engine:
 
     def _refuse_onnx(self) -> None:
         """Raise `UserError` where the onnx executor cannot serve this engine."""
-        if self.exit_confidence is not None:
-            raise UserError("early exit does not run on onnxruntime yet: use executor 'branching' or 'gathered'.")
-        if self.max_cost is not None:
-            raise UserError("max_cost does not run on onnxruntime yet: use executor 'branching' or 'gathered'.")
         if self.model.mean.device.type != "cpu":
             raise UserError("the onnx executor runs on the CPU: move the network there, or use executor 'gathered'.")
         missing = [name for name in ("onnx", "onnxruntime") if importlib.util.find_spec(name) is None]
@@ -106,7 +99,13 @@ class Engine:
     def _onnx(self) -> Any:
         from spnet.executors.onnx.executor import OnnxExecutor
 
-        return OnnxExecutor(self.model, self.threads, router_logits=True)
+        return OnnxExecutor(
+            self.model,
+            self.threads,
+            router_logits=True,
+            exit_confidence=self.exit_confidence,
+            max_cost=self.max_cost,
+        )
 
     @cached_property
     def _static(self) -> Any:
@@ -126,8 +125,9 @@ class Engine:
         if not self._onnx_serves:
             return "branching" if batch_size == 1 else "gathered"
         limit = self._profile.single if batch_size == 1 else self._profile.batch
-        pays = any(self.model.gated) and (self.expected_cost is None or self.expected_cost < limit)
-        return "onnx" if pays else "static"
+        saves = any(self.model.gated) or self.exit_confidence is not None
+        pays = saves and (self.expected_cost is None or self.expected_cost < limit)
+        return "onnx" if pays or self.max_cost is not None else "static"
 
     def _free(self, images: Tensor, executor: Executor = masked) -> Trace:
         """The network's own decisions in PyTorch, under this engine's rules."""

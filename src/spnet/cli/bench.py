@@ -24,6 +24,9 @@ def configure(parser: Parser, argv: list[str]) -> None:
     parser.add_argument(
         "--hidden", type=int, default=16, metavar="H", help="width of a BACKBONE's routers (default 16)"
     )
+    parser.add_argument(
+        "--exit-confidence", type=float, metavar="P", help="own decisions leave at the first stage this sure"
+    )
     parser.add_argument("--compile", action="store_true", help="also time torch.compile")
     parser.add_argument("--plain", action="store_true", help="also time the portable graph, as exported")
     parser.add_argument("--out", metavar="DIR", help="write bench.json and bench.png there")
@@ -46,6 +49,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         seconds=args.seconds,
         compiled=args.compile,
         layouts=("onnx", "onnx-plain") if args.plain else ("onnx",),
+        exit_confidence=args.exit_confidence,
     )
     runtime = load_runtime()
     net, images, lookahead = _network(args, OWN in rates, max(config.batches))
@@ -54,6 +58,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     result: dict[str, Any] = {
         "network": args.network,
         "lookahead": lookahead,
+        "exit_confidence": args.exit_confidence,
         "made_with": facts,
         "records": records,
     }

@@ -39,6 +39,8 @@ class BenchConfig:
     seconds: float = 0.4
     compiled: bool = False
     layouts: tuple[str, ...] = ("onnx",)
+    exit_confidence: float | None = None
+    """Own decisions leave at the first stage this sure of its class."""
 
     def __post_init__(self) -> None:
         if len(set(self.rates)) < len(self.rates):
@@ -46,6 +48,8 @@ class BenchConfig:
         for rate in self.rates:
             if rate != OWN and not 0 <= float(rate) <= 1:
                 raise UserError(f"a rate is a share of blocks that run, 0 to 1, or 'own'; not {rate}.")
+        if self.exit_confidence is not None and OWN not in self.rates:
+            raise UserError("early exit belongs to own decisions: add --rates own.")
         if not self.rates or min(self.batches, default=0) < 1 or min(self.threads, default=0) < 1:
             raise UserError("bench needs at least one rate, and batches and threads of at least 1.")
         if self.rounds < 1 or not 0 < self.seconds < math.inf:
@@ -113,6 +117,7 @@ def bench(
     """
     if not any(net.gated):
         raise UserError("a static network has nothing to skip: bench a dynamic method.")
+    net.check_exit(config.exit_confidence)
     if images is None:
         generator = np.random.default_rng(0)
         images = generator.standard_normal((max(*config.batches, DRAWS), *net.input_shape), np.float32)
@@ -133,7 +138,7 @@ def _cell(net: DynamicNetwork, config: BenchConfig, images: np.ndarray, threads:
     series: dict[tuple[str, Any], _Series] = {}
     with ExitStack() as stack:
         workers = {
-            name: stack.enter_context(Isolated(name, net, threads, batch, images))
+            name: stack.enter_context(Isolated(name, net, threads, batch, images, config.exit_confidence))
             for name in (*statics, *config.layouts)
         }
         for _ in range(config.rounds):
@@ -148,7 +153,7 @@ def _cell(net: DynamicNetwork, config: BenchConfig, images: np.ndarray, threads:
     dynamic = []
     for name in config.layouts:
         for rate in config.rates:
-            cost = _cost(net, decisions[rate], images)
+            cost = _cost(net, decisions[rate], images, config.exit_confidence)
             found, ideal = _speed_up(rivals, series[name, rate]), 1 / cost
             share = (found["speed_up"] - 1) / (ideal - 1) if ideal > 1.15 else None  # above 87 % the divisor is noise
             row = {"variant": name, "rate": rate, "cost": cost, **found, "mac_ideal": ideal, "realised": share}
@@ -178,19 +183,18 @@ def _forced(net: DynamicNetwork, rate: float, batch: int) -> list[np.ndarray]:
 
 
 @torch.no_grad()
-def _cost(net: DynamicNetwork, decisions: list[np.ndarray] | None, images: np.ndarray) -> float:
-    """Mean multiply-adds of the decisions, routers included, as a share of the static cost."""
+def _cost(
+    net: DynamicNetwork, decisions: list[np.ndarray] | None, images: np.ndarray, exit_confidence: float | None
+) -> float:
+    """Mean multiply-adds of the decisions, routers and stage heads that run included, as a share of the static cost."""
     if decisions is None:
-        chosen = torch.cat(
-            [
-                net(torch.from_numpy(part), heads=False).decisions
-                for part in np.array_split(images, -(-len(images) // 64))
-            ]
-        )
+        parts = torch.from_numpy(images).split(64)
+        macs = torch.cat([net(part, heads=False, exit_confidence=exit_confidence).macs for part in parts])
     else:
         chosen = torch.from_numpy(np.concatenate(decisions))
-    exits = torch.full((len(chosen),), len(net.backbone.stages.lengths) - 1)
-    return net.macs_of(chosen, exits, routed=True, heads=False).double().mean().item() / net.static_macs
+        exits = torch.full((len(chosen),), len(net.backbone.stages.lengths) - 1)
+        macs = net.macs_of(chosen, exits, routed=True, heads=False)
+    return macs.double().mean().item() / net.static_macs
 
 
 def describe(record: dict[str, Any]) -> str:

@@ -23,11 +23,19 @@ from spnet.measure.rivals import VARIANTS, build
 class Isolated:
     """A variant (see `spnet.measure.rivals`) in a process of its own. Use as a context, so that it ends."""
 
-    def __init__(self, name: str, net: DynamicNetwork, threads: int, batch: int, images: np.ndarray) -> None:
+    def __init__(
+        self,
+        name: str,
+        net: DynamicNetwork,
+        threads: int,
+        batch: int,
+        images: np.ndarray,
+        exit_confidence: float | None = None,
+    ) -> None:
         self.name = choose("variant", name, VARIANTS)
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        order = (name, pickle.dumps(net), threads, batch, images)
+        order = (name, pickle.dumps(net), threads, batch, images, exit_confidence)
         self._process = context.Process(target=_serve, args=(theirs, order), daemon=True)
         before = os.environ.get("OMP_NUM_THREADS")
         os.environ["OMP_NUM_THREADS"] = str(threads)
@@ -59,11 +67,11 @@ class Isolated:
             self._process.join()
 
 
-def _serve(pipe: Connection, order: tuple[str, bytes, int, int, np.ndarray]) -> None:
-    name, pickled, threads, batch, images = order
+def _serve(pipe: Connection, order: tuple[str, bytes, int, int, np.ndarray, float | None]) -> None:
+    name, pickled, threads, batch, images, exit_confidence = order
     try:
         net: DynamicNetwork = pickle.loads(pickled)
-        call = build(name, net, threads, batch)
+        call = build(name, net, threads, batch, exit_confidence)
         batches = [images[start : start + batch] for start in range(0, len(images) - batch + 1, batch)]
         for _ in range(3):
             call(batches[0], None)

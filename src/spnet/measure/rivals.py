@@ -30,16 +30,16 @@ def rivals_for(threads: int, batch: int, compiled: bool) -> list[str]:
     return names + (["compiled"] if compiled else [])
 
 
-def build(name: str, net: DynamicNetwork, threads: int, batch: int) -> Call:
-    """One variant, ready to be called."""
+def build(name: str, net: DynamicNetwork, threads: int, batch: int, exit_confidence: float | None = None) -> Call:
+    """One variant, ready to be called; own decisions of a dynamic one leave early at `exit_confidence`."""
     choose("variant", name, VARIANTS)
     torch.set_num_threads(threads)
     net.eval()
     if name in DYNAMIC:
         from spnet.executors.onnx.executor import OnnxExecutor
 
-        executor = OnnxExecutor(net, threads, layout="plain" if name == "onnx-plain" else "blocked")
-        return executor.arrays
+        layout = "plain" if name == "onnx-plain" else "blocked"
+        return OnnxExecutor(net, threads, layout=layout, exit_confidence=exit_confidence).arrays
     if name.startswith("onnx"):
         from spnet.executors.onnx.executor import StaticExecutor
 

@@ -4,6 +4,7 @@ Shapes: B samples, N blocks.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,15 +12,21 @@ from torch import Tensor
 
 from spnet.dynamic import DynamicNetwork
 from spnet.executors.onnx.forcing import force_bias
-from spnet.trace import Trace
+from spnet.executors.onnx.walk import Rules
+from spnet.trace import UNREACHED, Trace
 
 LOGIT_TOLERANCE = 1e-4
 """Largest difference of class logits, relative to a sample's largest logit."""
 MARGIN = 1e-4
 """Decisions must agree where the best router logit leads by more than this."""
 
+ALL_OF_IT = 2**40
+"""An allowance that no network uses up."""
+
 Run = Callable[[np.ndarray, np.ndarray | None], list[np.ndarray]]
 """(images, router bias or None) -> [logits, decisions]."""
+RunUnderRules = Callable[[np.ndarray, dict[str, Any]], list[np.ndarray]]
+"""(images, the graph's other inputs) -> what `OnnxExecutor.arrays` returns."""
 
 
 def probe(net: DynamicNetwork, paths: int, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -57,13 +64,45 @@ def own_decisions_disagreement(net: DynamicNetwork, images: Tensor, run: Run) ->
     return wrong, int((~clear).sum()), error
 
 
-def clear_samples(net: DynamicNetwork, trace: Trace) -> np.ndarray:
-    """(B,) bool: every decision of the sample has a margin above `MARGIN`, the calibrated threshold included."""
+def clear_samples(net: DynamicNetwork, trace: Trace, exit_confidence: float | None = None) -> np.ndarray:
+    """(B,) bool: every decision the sample came to has a margin above `MARGIN`, the calibrated threshold included; so
+    has every stage head's confidence above or below `exit_confidence`."""
     clear = torch.ones(len(trace.logits), dtype=torch.bool)
     for i, logits in zip(net.gated_indices, trace.router_logits, strict=True):
         best = (logits + net.decision_shift * net.option_costs(i)).topk(2, 1).values
-        clear &= best[:, 0] - best[:, 1] > MARGIN
+        clear &= (best[:, 0] - best[:, 1] > MARGIN) | (trace.decisions[:, i] == UNREACHED)
+    if exit_confidence is not None:
+        for stage, logits in enumerate(trace.stage_logits[:-1]):
+            margin = (logits.softmax(1).amax(1) - exit_confidence).abs()
+            clear &= (margin > MARGIN) | (trace.exit_stage < stage)
     return clear.numpy()
+
+
+def difference_under_rules(
+    plain: RunUnderRules, other: RunUnderRules, images: np.ndarray, biases: np.ndarray, rules: Rules
+) -> str | None:
+    """One line about the first thing in which two graphs with the same rules differ, or None: images (B, C, H, W) all
+    on one forced path after another (bias (paths, R)), with nobody, about half and everybody leaving at the first
+    stage."""
+    free: dict[str, Any] = {"allowance": np.array([[ALL_OF_IT]])} if rules.bounded else {}
+    thresholds: list[float | None] = [None]
+    if rules.exits:
+        nobody, everybody = 2.0, 0.0
+        first = plain(images, {**free, "exit_confidence": np.array(everybody, np.float32)})[0]
+        confidence = torch.from_numpy(first).softmax(1).amax(1)
+        thresholds = [nobody, float(confidence.median()) + MARGIN, everybody]
+    for bias in biases:
+        for threshold in thresholds:
+            exits = {} if threshold is None else {"exit_confidence": np.array(threshold, np.float32)}
+            forced = {"router_bias": bias[None]} if bias.size else {}
+            expected, found = (run(images, {**free, **exits, **forced}) for run in (plain, other))
+            whole = [[part for part in outputs if part.dtype.kind == "i"] for outputs in (expected, found)]
+            if not all(np.array_equal(a, b) for a, b in zip(*whole, strict=True)):
+                return "samples take other ways"
+            error = relative_error(found[0], torch.from_numpy(expected[0]))
+            if error > LOGIT_TOLERANCE:
+                return f"logits differ by {error:.1e} of the largest"
+    return None
 
 
 def relative_error(logits: np.ndarray, expected: Tensor) -> float:

@@ -6,7 +6,7 @@ Shapes: B samples, N blocks, R = sum of K_i over gated blocks.
 """
 
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -15,11 +15,12 @@ from torch import Tensor
 
 from spnet.dynamic import DynamicNetwork
 from spnet.errors import UserError
-from spnet.executors.onnx.agreement import disagreement, probe
+from spnet.executors.onnx.agreement import difference_under_rules, disagreement, probe
 from spnet.executors.onnx.blocked import blocked
 from spnet.executors.onnx.forcing import force_bias
-from spnet.executors.onnx.network import Form, dynamic_model, path_model
+from spnet.executors.onnx.network import FormName, dynamic_model, path_model
 from spnet.executors.onnx.runtime import load_runtime, open_session
+from spnet.executors.onnx.walk import Rules
 from spnet.trace import Trace
 
 CHUNK = 16
@@ -40,51 +41,65 @@ class OnnxExecutor:
             `plain` runs
             exactly what an export holds.
         router_logits: also return raw router logits (a few more small nodes).
+        exit_confidence, max_cost: as in `DynamicNetwork.forward`; forced decisions run to the end all the same.
 
     Raises:
-        UserError: onnxruntime is missing, or the network has a part without an ONNX form.
+        UserError: onnxruntime is missing, the network has a part without an ONNX form, or max_cost is out of reach.
     """
 
     def __init__(
-        self, net: DynamicNetwork, threads: int = 1, *, layout: str = "blocked", router_logits: bool = False
+        self,
+        net: DynamicNetwork,
+        threads: int = 1,
+        *,
+        layout: str = "blocked",
+        router_logits: bool = False,
+        exit_confidence: float | None = None,
+        max_cost: float | None = None,
     ) -> None:
         load_runtime()
         self.net = net
         self.threads = threads
         self.layout = layout
         self.router_logits = router_logits
+        self.rules = Rules(exits=exit_confidence is not None, bounded=max_cost is not None)
+        self._rule_values: dict[str, Any] = {}
+        if exit_confidence is not None:
+            self._rule_values["exit_confidence"] = np.array(exit_confidence, np.float32)
+        if max_cost is not None:
+            self._rule_values["allowance"] = np.array([[net.spare(max_cost, heads=self.rules.exits)]])
+        self._sessions: dict[tuple[FormName, Rules], Any] = {}
         self._workers = ThreadPoolExecutor(threads, thread_name_prefix="spnet-worker") if threads > 1 else None
 
-    @cached_property
-    def single(self) -> Any:
-        """The session for one image."""
-        return self._open("single", self.threads)
+    def _session(self, form: FormName, rules: Rules) -> Any:
+        """Opened when first asked for: one image has threads of its own, the workers share a session."""
+        if (form, rules) not in self._sessions:
+            self._sessions[form, rules] = self._open(form, rules, self.threads if form == "single" else 1)
+        return self._sessions[form, rules]
 
-    @cached_property
-    def batch(self) -> Any:
-        """The session that the workers share."""
-        return self._open("batch", 1)
+    def _open(self, form: FormName, rules: Rules, threads: int) -> Any:
+        model = dynamic_model(self.net, form, router_logits=self.router_logits, rules=rules)
+        plain = open_session(model.SerializeToString(), threads, spinning=threads > 1)
+        fast = self._open_blocked(form, rules, threads, plain) if self.layout == "blocked" else None
+        return fast or plain
 
-    def _open(self, form: Form, threads: int) -> Any:
-        plain = dynamic_model(self.net, form, router_logits=self.router_logits)
-        if self.layout == "blocked":
-            fast = self._open_blocked(form, threads)
-            if fast is not None:
-                return fast
-        return open_session(plain.SerializeToString(), threads, spinning=threads > 1)
-
-    def _open_blocked(self, form: Form, threads: int) -> Any:
-        """A session in the blocked layout, or None where onnxruntime refuses it or it disagrees with the eager network.
+    def _open_blocked(self, form: FormName, rules: Rules, threads: int, plain: Any) -> Any:
+        """A session in the blocked layout, or None where onnxruntime refuses it or it disagrees with the eager network
+        (under rules: with the plain session).
 
         The pass leans on onnxruntime's internals, so nothing is taken on trust."""
-        model = dynamic_model(self.net, form, router_logits=self.router_logits, for_blocked=True)
+        model = dynamic_model(self.net, form, router_logits=self.router_logits, for_blocked=True, rules=rules)
         images, decisions = probe(self.net, paths=2)
         try:
-            session = open_session(blocked(model).SerializeToString(), threads, spinning=threads > 1)
-            wrong = disagreement(self.net, images, decisions, lambda x, bias: self._run(session, form, x, bias))
+            fast = open_session(blocked(model).SerializeToString(), threads, spinning=threads > 1)
+            if rules == Rules():
+                wrong = disagreement(self.net, images, decisions, lambda x, bias: self._run(fast, form, x, {}, bias))
+            else:
+                slow, quick = (partial(self._run, session, form) for session in (plain, fast))
+                wrong = difference_under_rules(slow, quick, images.numpy(), force_bias(self.net, decisions), rules)
         except Exception:  # whatever another version of onnxruntime makes of its own node types
             return None
-        return session if wrong is None else None
+        return fast if wrong is None else None
 
     def __call__(self, images: Tensor, force: Tensor | None = None) -> Trace:
         """Run images (B, C, H, W), uint8 or normalised float; `force`: decisions (B, N) or (N,) to run, routers
@@ -95,27 +110,29 @@ class OnnxExecutor:
             bias = force_bias(self.net, self.net.checked_path(images, force))
         if len(x) == 0:
             raise UserError("there are no images to run: give at least one.")
-        return self._trace(self.arrays(x.numpy(), bias))
+        return self._trace(self.arrays(x.numpy(), bias), self.rules if force is None else Rules())
 
     def arrays(self, images: np.ndarray, bias: np.ndarray | None = None) -> list[np.ndarray]:
-        """Normalised float32 images (B, C, H, W), router bias (B, R) or None -> logits, decisions (and router
-        logits)."""
-        form: Form = "single" if len(images) == 1 else "batch"
-        return self._run(self.single if form == "single" else self.batch, form, images, bias)
+        """Normalised float32 images (B, C, H, W), router bias (B, R) or None -> logits, decisions; then router logits
+        where they were asked for and, without a bias, (B, 1) exit stages where samples may leave early."""
+        form: FormName = "single" if len(images) == 1 else "batch"
+        rules = self.rules if bias is None else Rules()
+        values = dict(self._rule_values) if bias is None else {}
+        if self.net.gated_indices:
+            values["decision_shift"] = self.net.decision_shift.numpy().astype(np.float32)
+        return self._run(self._session(form, rules), form, images, values, bias)
 
-    def _run(self, session: Any, form: Form, images: np.ndarray, bias: np.ndarray | None) -> list[np.ndarray]:
-        """Outputs for all images, whatever their number."""
+    def _run(
+        self, session: Any, form: FormName, images: np.ndarray, values: dict[str, Any], bias: np.ndarray | None = None
+    ) -> list[np.ndarray]:
+        """Outputs for all images, whatever their number; `values` are inputs that all of them share."""
         chunk = 1 if form == "single" else min(CHUNK, -(-len(images) // self.threads))
         starts = range(0, len(images), chunk)
 
         def run(start: int) -> list[np.ndarray]:
             part = slice(start, start + chunk)
-            feeds = {"image": images[part]}
-            if self.net.gated_indices:
-                feeds["decision_shift"] = self.net.decision_shift.numpy().astype(np.float32)
-                if bias is not None:
-                    feeds["router_bias"] = bias[part]
-            return session.run(None, feeds)
+            rows = {} if bias is None or not self.net.gated_indices else {"router_bias": bias[part]}
+            return session.run(None, {"image": images[part], **values, **rows})
 
         if len(starts) == 1:
             return run(0)
@@ -123,9 +140,11 @@ class OnnxExecutor:
         parts = list(self._workers.map(run, starts) if several else map(run, starts))  # type: ignore[union-attr]
         return [np.concatenate(columns) for columns in zip(*parts, strict=True)]
 
-    def _trace(self, outputs: list[np.ndarray]) -> Trace:
-        logits, decisions = (torch.from_numpy(array) for array in outputs[:2])
+    def _trace(self, outputs: list[np.ndarray], rules: Rules) -> Trace:
+        logits, decisions, *more = (torch.from_numpy(array) for array in outputs)
         exit_stage = torch.full((len(logits),), len(self.net.backbone.stages.lengths) - 1)
+        if rules.exits:
+            exit_stage = more.pop().squeeze(1)
         widths = [self.net.options[i] for i in self.net.gated_indices]
         return Trace(
             logits=logits,
@@ -133,11 +152,11 @@ class OnnxExecutor:
             block_features=(),
             stage_features=(),
             aligned_features=(),
-            router_logits=torch.from_numpy(outputs[2]).split(widths, 1) if len(outputs) > 2 else (),
+            router_logits=more[0].split(widths, 1) if more else (),
             gates=(),
             log_prob=logits.new_zeros(len(logits), len(widths)),
             decisions=decisions,
-            macs=self.net.macs_of(decisions, exit_stage, routed=self.net.router is not None, heads=False),
+            macs=self.net.macs_of(decisions, exit_stage, routed=self.net.router is not None, heads=rules.exits),
             exit_stage=exit_stage,
         )
 

@@ -60,19 +60,32 @@ class Graph:
         self.descriptions.append(helper.make_tensor_value_info(value, TensorProto.FLOAT, shape))
 
     def if_else(self, condition: str, yes: "tuple[Graph, str]", no: "tuple[Graph, str]") -> str:
-        """One value from either branch; `condition` is a boolean with exactly one element."""
+        """One float value from either branch; `condition` is a boolean with exactly one element."""
+        return self.if_else_many(condition, (yes[0], [yes[1]]), (no[0], [no[1]]), [TensorProto.FLOAT])[0]
+
+    def if_else_many(
+        self, condition: str, yes: "tuple[Graph, list[str]]", no: "tuple[Graph, list[str]]", kinds: Sequence[int]
+    ) -> list[str]:
+        """Values from either branch, of the ONNX types `kinds`; their shapes are inferred."""
         then_branch, else_branch = (
-            helper.make_graph(g.nodes, g.name("branch"), [], [_untyped(out)], g.initializers) for g, out in (yes, no)
+            helper.make_graph(
+                g.nodes,
+                g.name("branch"),
+                [],
+                [_shapeless(name, kind) for name, kind in zip(names, kinds, strict=True)],
+                g.initializers,
+            )
+            for g, names in (yes, no)
         )
-        return self.add("If", condition, then_branch=then_branch, else_branch=else_branch)
+        return self.add_many("If", len(kinds), condition, then_branch=then_branch, else_branch=else_branch)
 
     def finish(self, name: str, inputs: Sequence[ValueInfoProto], outputs: Sequence[ValueInfoProto]) -> GraphProto:
         return helper.make_graph(self.nodes, name, inputs, outputs, self.initializers, value_info=self.descriptions)
 
 
-def _untyped(name: str) -> ValueInfoProto:
-    """A branch's output; its type is inferred."""
+def _shapeless(name: str, kind: int) -> ValueInfoProto:
+    """A branch's output; its shape is inferred."""
     info = ValueInfoProto()
     info.name = name
-    info.type.tensor_type.elem_type = TensorProto.FLOAT
+    info.type.tensor_type.elem_type = kind
     return info

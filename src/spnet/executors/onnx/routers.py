@@ -59,6 +59,10 @@ class RouterEmitter(ABC):
         """Told the option of block i after it is decided; `option()` emits it as (B, 1) int64, when asked."""
         return None  # most routers need not know
 
+    def keep(self, g: Graph, take: Callable[[str], str]) -> None:
+        """Samples have left the network: `take` picks the others' rows from a value."""
+        return None  # most routers have no state
+
 
 _ROUTERS: dict[type, Callable[[Any], RouterEmitter]] = {}
 E = TypeVar("E", bound=Callable[[Any], RouterEmitter])
@@ -122,23 +126,34 @@ class _FeedForward(RouterEmitter):
 
 @emits_router(Recurrent)
 class _Recurrent(RouterEmitter):
-    """ONNX's LSTM, one step long; the block's embedding is folded into its input weights. Torch's gates lie in the
-    order i, f, g, o; ONNX's in i, o, f, g. Sequences are (1, B, .)."""
+    """The cell spelt out, the block's embedding folded into its input weights. Not ONNX's LSTM, on which onnxruntime
+    1.32 ends the whole process when nobody is left in the network (no rows). Gates lie in the order i, f, o, g, so
+    that one sigmoid serves three."""
 
     def __init__(self, router: Recurrent) -> None:
         self.router = router
-        self.state = ["", ""]
+        self.hidden = self.cell = ""
 
     def read(self, g: Graph, i: int, x: str, pooled: Callable[[], str]) -> Readout:
-        cell, embed = self.router.lstm, _linears(self.router.embeddings[str(i)])[0]
-        weight = _gates(numbers(cell.weight_ih) @ numbers(embed.weight))
-        offset = _gates(numbers(cell.weight_ih) @ numbers(embed.bias) + numbers(cell.bias_ih))
-        bias = np.concatenate([offset, _gates(numbers(cell.bias_hh))])
-        step = g.add("Unsqueeze", pooled(), g.constant([0], np.int64))
-        weights = (g.constant(values[None]) for values in (weight, _gates(numbers(cell.weight_hh)), bias))
-        _, *self.state = g.add_many("LSTM", 3, step, *weights, "", *self.state, hidden_size=cell.hidden_size)
-        hidden = g.add("Squeeze", self.state[0], g.constant([0], np.int64))
-        return Readout((i,), hidden, *_run_logit(numbers(self.router.last.weight), numbers(self.router.last.bias)))
+        lstm, embed = self.router.lstm, _linears(self.router.embeddings[str(i)])[0]
+        size = lstm.hidden_size
+        weight = _gates(numbers(lstm.weight_ih) @ numbers(embed.weight))
+        bias = _gates(numbers(lstm.weight_ih) @ numbers(embed.bias) + numbers(lstm.bias_ih) + numbers(lstm.bias_hh))
+        gates = g.add("Gemm", pooled(), g.constant(weight.T), g.constant(bias))
+        if self.hidden:
+            gates = g.add("Gemm", self.hidden, g.constant(_gates(numbers(lstm.weight_hh)).T), gates)
+        opened, candidate = g.add_many("Split", 2, gates, g.constant([3 * size, size], np.int64), axis=1)
+        let_in, keep, put_out = g.add_many(
+            "Split", 3, g.add("Sigmoid", opened), g.constant([size] * 3, np.int64), axis=1
+        )
+        added = g.add("Mul", let_in, g.add("Tanh", candidate))
+        self.cell = g.add("Add", g.add("Mul", keep, self.cell), added) if self.cell else added
+        self.hidden = g.add("Mul", put_out, g.add("Tanh", self.cell))
+        last = self.router.last
+        return Readout((i,), self.hidden, *_run_logit(numbers(last.weight), numbers(last.bias)))
+
+    def keep(self, g: Graph, take: Callable[[str], str]) -> None:
+        self.hidden, self.cell = (value and take(value) for value in (self.hidden, self.cell))
 
 
 @emits_router(Relational)
@@ -169,6 +184,9 @@ class _Relational(RouterEmitter):
             handed = g.add("Cast", same, to=TensorProto.FLOAT)
         self.earlier = [*self.earlier, handed][-2:]
 
+    def keep(self, g: Graph, take: Callable[[str], str]) -> None:
+        self.earlier = [take(value) for value in self.earlier]
+
 
 @emits_router(PolicyNetwork)
 class _PolicyNetwork(RouterEmitter):
@@ -193,9 +211,9 @@ def _linears(module: nn.Module) -> list[nn.Linear]:
 
 
 def _gates(values: np.ndarray) -> np.ndarray:
-    """Rows of an LSTM from torch's order of gates to ONNX's."""
-    i, f, cell, o = np.split(values, 4)
-    return np.concatenate([i, o, f, cell])
+    """Rows of an LSTM from torch's order of gates, i, f, g, o, to i, f, o, g."""
+    i, f, candidate, o = np.split(values, 4)
+    return np.concatenate([i, f, o, candidate])
 
 
 def _run_logit(weight: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
