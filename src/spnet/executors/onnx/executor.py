@@ -38,8 +38,7 @@ class OnnxExecutor:
         net: a network whose blocks and router have ONNX forms; moved nowhere, not changed.
         threads: processor cores to use.
         layout: `blocked` keeps features in onnxruntime's own layout where it has one and the result is right;
-            `plain` runs
-            exactly what an export holds.
+            `plain` runs exactly what an export holds.
         router_logits: also return raw router logits (a few more small nodes).
         exit_confidence, max_cost: as in `DynamicNetwork.forward`; forced decisions run to the end all the same.
 
@@ -78,12 +77,14 @@ class OnnxExecutor:
         return self._sessions[form, rules]
 
     def _open(self, form: FormName, rules: Rules, threads: int) -> Any:
-        model = dynamic_model(self.net, form, router_logits=self.router_logits, rules=rules)
-        plain = open_session(model.SerializeToString(), threads, spinning=threads > 1)
-        fast = self._open_blocked(form, rules, threads, plain) if self.layout == "blocked" else None
-        return fast or plain
+        fast = self._open_blocked(form, rules, threads) if self.layout == "blocked" else None
+        return fast or self._open_plain(form, rules, threads)
 
-    def _open_blocked(self, form: FormName, rules: Rules, threads: int, plain: Any) -> Any:
+    def _open_plain(self, form: FormName, rules: Rules, threads: int) -> Any:
+        model = dynamic_model(self.net, form, router_logits=self.router_logits, rules=rules)
+        return open_session(model.SerializeToString(), threads, spinning=threads > 1)
+
+    def _open_blocked(self, form: FormName, rules: Rules, threads: int) -> Any:
         """A session in the blocked layout, or None where onnxruntime refuses it or it disagrees with the eager network
         (under rules: with the plain session).
 
@@ -95,8 +96,9 @@ class OnnxExecutor:
             if rules == Rules():
                 wrong = disagreement(self.net, images, decisions, lambda x, bias: self._run(fast, form, x, {}, bias))
             else:
-                slow, quick = (partial(self._run, session, form) for session in (plain, fast))
-                wrong = difference_under_rules(slow, quick, images.numpy(), force_bias(self.net, decisions), rules)
+                plain = partial(self._run, self._open_plain(form, rules, 1), form)
+                other = partial(self._run, fast, form)
+                wrong = difference_under_rules(plain, other, images.numpy(), force_bias(self.net, decisions), rules)
         except Exception:  # whatever another version of onnxruntime makes of its own node types
             return None
         return fast if wrong is None else None
