@@ -1,24 +1,27 @@
-"""Write into each method's card what the records of results/ say about it at the common recipe.
+"""Write what the records of results/ say into the documents: the card of each method, docs/results.md, docs/tables.md.
 
     python scripts/measured.py
 
-One table for each scale and data set that has a finished run of the method.
+Run it after committing new records. Rows without a finished run are left out here; `spnet reproduce` prints them.
 """
 
+import re
 from functools import cache
 from pathlib import Path
 
+from spnet import experiments
 from spnet.experiments import made_by
-from spnet.experiments.lines import collect
 from spnet.experiments.methods import baseline, rows
 from spnet.experiments.output import markdown
 from spnet.experiments.plan import Plan
 from spnet.experiments.scales import SCALES
-from spnet.experiments.table import table
+from spnet.experiments.table import Cells
 
 ROOT = Path(__file__).parent.parent
 CARDS = ROOT / "src" / "spnet" / "methods" / "cards"
 BEGIN, END = "<!-- measured -->", "<!-- end of measured -->"
+MARKED = re.compile(r"(<!-- records: (\S+) (\S+) (\d+) -->\n).*?(<!-- end of records -->)", re.DOTALL)
+"""In docs/results.md: target, scale and number of the section whose table stands between the marks."""
 COMMON = ("digits", "cpu")
 """Scales whose runs are committed."""
 COLUMNS = (
@@ -28,23 +31,31 @@ COLUMNS = (
 
 
 @cache
-def whole_table(scale: str, data: str, results: Path) -> list[list[str]]:
-    """Every method's rows, of which each card takes its own."""
+def sections(target: str, scale: str, results: Path) -> list[tuple[str, Cells, list[str]]]:
+    """Title, cells of the rows that have a finished run, and notes of each section that has any such row."""
     plan = Plan(SCALES[scale], SCALES[scale].seeds)
-    return table(collect(rows(plan, data), results), baseline(plan))
+    found = []
+    for title, cells, notes in experiments.rendered(target, plan, results):
+        head, *lines = cells
+        counts = [k for k, name in enumerate(head) if name == "n" or name.startswith("n, ")]
+        kept = [line for line in lines if any(line[k] != "0" for k in counts)]
+        if kept:
+            found.append((title, [head, *kept], notes))
+    return found
 
 
-def measured(method: str, results: Path) -> str:
+def card(method: str, results: Path) -> str:
     """Markdown: the method's rows, alone and with SP-Net, of every scale and data set it has run on."""
     parts = []
     for name in COMMON:
         plan = Plan(SCALES[name], SCALES[name].seeds)
+        tables = {title: cells for title, cells, _ in sections("methods", name, results)}
         for data in plan.scale.datasets:
             mine = {row.name: row.runs for row in rows(plan, data) if row.runs[0].method == method}
-            head, *lines = whole_table(name, data, results)
-            chosen = [head.index(column) for column in COLUMNS]
-            kept = [line for line in lines if line[0] in mine and line[1] != "0"]
+            head, *lines = next((cells for title, cells in tables.items() if title.endswith(f" {data}")), [[]])
+            kept = [line for line in lines if line[0] in mine]
             if kept:
+                chosen = [head.index(column) for column in COLUMNS]
                 cells = [[line[i] for i in chosen] for line in (head, *kept)]
                 made = made_by([run for runs in mine.values() for run in runs], results)
                 parts.append(f"{_title(plan, data)}\n\n{markdown(cells)}\n{plan.scale.caution} {made}")
@@ -65,6 +76,34 @@ def filled(card: str, text: str) -> str:
     return card.replace("## Measured\n", f"## Measured\n\n{block}\n", 1)
 
 
+def with_tables(text: str, results: Path) -> str:
+    """The document with the table of the records between each pair of marks."""
+
+    def renewed(found: re.Match[str]) -> str:
+        begin, target, scale, number, end = found.groups()
+        return f"{begin}{markdown(sections(target, scale, results)[int(number)][1])}{end}"
+
+    return MARKED.sub(renewed, text)
+
+
+def every_table(results: Path) -> str:
+    """Markdown: all tables of all targets, from the records there are."""
+    parts = ["# Tables\n\nEvery table of the committed records, written by `scripts/measured.py`; what they say: "]
+    parts[0] += "[results.md](results.md).\n"
+    for name in COMMON:
+        plan = Plan(SCALES[name], SCALES[name].seeds)
+        parts.append(f"## Scale {name}\n\n{plan.scale.caution}\n")
+        for target in experiments.TARGETS:
+            for title, cells, notes in sections(target, name, results):
+                parts.append(f"### {title}\n\n`spnet reproduce {target} --scale {name}`\n\n{markdown(cells)}")
+                parts.append("".join(f"- {note}\n" for note in notes))
+    return "\n".join(part for part in parts if part)
+
+
 if __name__ == "__main__":
+    records = ROOT / "results"
     for path in sorted(CARDS.glob("*.md")):
-        path.write_text(filled(path.read_text(encoding="utf-8"), measured(path.stem, ROOT / "results")), "utf-8")
+        path.write_text(filled(path.read_text("utf-8"), card(path.stem, records)), "utf-8")
+    results = ROOT / "docs" / "results.md"
+    results.write_text(with_tables(results.read_text("utf-8"), records), "utf-8")
+    (ROOT / "docs" / "tables.md").write_text(every_table(records), "utf-8")

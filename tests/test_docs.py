@@ -69,8 +69,17 @@ def test_what_is_measured_is_written_into_a_card_and_renewed() -> None:
 
 def test_a_card_shows_the_records_of_its_method(tmp_path: Path) -> None:
     measured = runpy.run_path(str(ROOT / "scripts" / "measured.py"))
-    assert measured["measured"]("skipnet", tmp_path) == "Nothing at the common recipe yet."
-    text = measured["measured"]("dynamic", ROOT / "results")
+    assert measured["card"]("skipnet", tmp_path) == "Nothing at the common recipe yet."
+    text = measured["card"]("dynamic", ROOT / "results")
     rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ") and line[2:8] != "method"]
     assert any(row[0] == "| dynamic at 0.7" and row[1] == "5" for row in rows)
     assert {row[0].split()[1] for row in rows if row[0] != "| ---"} == {"dynamic"}
+
+
+def test_tables_of_the_records_stand_between_their_marks() -> None:
+    measured = runpy.run_path(str(ROOT / "scripts" / "measured.py"))
+    text = "Before.\n<!-- records: methods digits 0 -->\nold\n<!-- end of records -->\nAfter.\n"
+    new = measured["with_tables"](text, ROOT / "results")
+    assert new.startswith("Before.\n<!-- records: methods digits 0 -->\n| method | n |") and new.endswith("After.\n")
+    assert "| static resnet8 | 5 |" in new and "old" not in new and "| 0 |" not in new
+    assert measured["with_tables"](new, ROOT / "results") == new

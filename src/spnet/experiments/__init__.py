@@ -10,6 +10,7 @@ from typing import Any
 
 from spnet.experiments.output import Printed, write_tables
 from spnet.experiments.plan import Plan
+from spnet.experiments.table import Cells
 from spnet.training.config import RunConfig
 from spnet.training.runner import finished, record, unique
 
@@ -41,8 +42,16 @@ def write(target: str, plan: Plan, results: Path, folder: Path, out: Path) -> li
     module = _module(target)
     if not hasattr(module, "sections"):
         return module.write(plan, results, folder, out)
-    printed = [Printed(section.title, *section.render(results)) for section in module.sections(plan)]
+    printed = [Printed(*part) for part in rendered(target, plan, results)]
     return write_tables(out / target, printed, foot(runs(target, plan), plan, results))
+
+
+def rendered(target: str, plan: Plan, results: Path) -> list[tuple[str, Cells, list[str]]]:
+    """Title, cells and notes of each of a target's tables; a figure has none."""
+    module = _module(target)
+    if not hasattr(module, "sections"):
+        return []
+    return [(section.title, *section.render(results)) for section in module.sections(plan)]
 
 
 def foot(wanted: list[RunConfig], plan: Plan, results: Path) -> list[str]:
