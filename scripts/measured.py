@@ -32,14 +32,15 @@ COLUMNS = (
 
 @cache
 def sections(target: str, scale: str, results: Path) -> list[tuple[str, Cells, list[str]]]:
-    """Title, cells of the rows that have a finished run, and notes of each section that has any such row."""
+    """Title, cells of the rows that have a finished run, and notes of each section with more of them than the static
+    networks."""
     plan = Plan(SCALES[scale], SCALES[scale].seeds)
     found = []
     for title, cells, notes in experiments.rendered(target, plan, results):
         head, *lines = cells
         counts = [k for k, name in enumerate(head) if name == "n" or name.startswith("n, ")]
         kept = [line for line in lines if any(line[k] != "0" for k in counts)]
-        if kept:
+        if not all(line[0].startswith("static ") for line in kept):
             found.append((title, [head, *kept], notes))
     return found
 

@@ -34,10 +34,15 @@ def write_tables(stem: Path, tables: list[Printed], foot: list[str]) -> list[Pat
 
 
 def write_figure(stem: Path, figure: "Figure") -> list[Path]:
-    """Write `stem`.svg and .png."""
-    files = [stem.with_name(f"{stem.name}.{form}") for form in ("svg", "png")]
-    for file in files:
-        write_atomically(file, lambda path, form=file.suffix[1:]: figure.savefig(path, dpi=150, format=form))
+    """Write `stem`.svg and .png; the same figure gives the same bytes."""
+    from matplotlib import rc_context
+
+    files = []
+    for form, dated in (("svg", {"Date": None}), ("png", {})):
+        file = stem.with_name(f"{stem.name}.{form}")
+        with rc_context({"svg.hashsalt": "spnet"}):
+            write_atomically(file, lambda path, f=form, d=dated: figure.savefig(path, dpi=150, format=f, metadata=d))
+        files.append(file)
     return files
 
 
