@@ -3,7 +3,6 @@
 Shapes: B samples, N blocks, L gated blocks, K_i options of block i, C channels.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,10 +11,10 @@ from torch import Tensor, nn
 
 from spnet.backbones.base import Backbone, Block
 from spnet.book import Book, Rows, select
-from spnet.errors import UserError, check_share
+from spnet.errors import UserError
 from spnet.executors.masked import Dense, masked
 from spnet.heads import StageHeads
-from spnet.paths.allowance import Allowance, Limit, Unlimited
+from spnet.paths.allowance import limit_to
 from spnet.paths.cost import PathCost
 from spnet.paths.sampling import Argmax, Forced, Sampler
 from spnet.routers.base import Router
@@ -72,6 +71,7 @@ class DynamicNetwork(nn.Module):
         # Added to a gated block's logits in proportion to each option's cost, at test only: the calibrated threshold.
         self.register_buffer("decision_shift", torch.zeros(()))
         self.path_cost = PathCost(backbone, router, stage_heads)
+        """What paths cost, and what a bound on it leaves."""
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -88,8 +88,7 @@ class DynamicNetwork(nn.Module):
     @property
     def cheapest_path(self) -> Tensor:
         """(N,) the least every sample runs: option 0 of each gated block, the last option of the others."""
-        least = [0 if gated else k - 1 for gated, k in zip(self.gated, self.options, strict=True)]
-        return torch.tensor(least, device=self.mean.device)
+        return self.path_cost.cheapest
 
     def option_costs(self, i: int) -> Tensor:
         """(K_i,) cost of each option of block i, as a share of the full block's avoidable cost."""
@@ -145,7 +144,7 @@ class DynamicNetwork(nn.Module):
         routed = self.router is not None and rule.needs_logits
         x = self.prepare(images)
         rows = Rows(x.shape[0], x.device) if exit_confidence is not None else None
-        limit = self.limit(x.shape[0], max_cost, heads=heads)
+        limit = limit_to(max_cost, self.path_cost, x.shape[0], heads=heads)
         state = self.router.start(x, noise.dropout) if routed else None  # type: ignore[union-attr]
         x = self.backbone.stem(x)
         pooled = self.backbone.pool(x)
@@ -232,39 +231,6 @@ class DynamicNetwork(nn.Module):
                 f"block {i} takes options {int(lowest[i])} to {self.options[i] - 1}; a decision lies outside."
             )
         return decisions
-
-    def check_exit(self, exit_confidence: float | None) -> None:
-        """Raise `UserError` where samples cannot leave early at this confidence; None never leaves."""
-        if exit_confidence is None:
-            return
-        if not 0 <= exit_confidence <= 1:
-            raise UserError(f"exit_confidence is a probability, such as 0.9; not {exit_confidence}.")
-        if self.stage_heads is None:
-            raise UserError("early exit needs stage heads: train with --with spnet, or drop exit_confidence.")
-
-    def limit(self, batch: int, max_cost: float | None, *, heads: bool) -> Limit:
-        """What bounds the cost of each of `batch` samples to `max_cost`, a share of the static cost; nothing if None.
-        Raises as `spare`."""
-        if max_cost is None:
-            return Unlimited()
-        spare = self.spare(max_cost, heads=heads)
-        return Allowance(torch.full((batch,), spare, device=self.mean.device), self.path_cost.blocks)
-
-    def spare(self, max_cost: float, *, heads: bool) -> int:
-        """Multiply-adds that `max_cost`, a share of the static cost, leaves above the cheapest path (all routers and
-        stage heads included).
-
-        Raises:
-            UserError: max_cost is no share, or lies below the cheapest path.
-        """
-        check_share("max_cost", max_cost, such_as=0.7)
-        last = torch.tensor([len(self.backbone.stages.lengths) - 1], device=self.mean.device)
-        least = int(self.macs_of(self.cheapest_path[None], last, routed=True, heads=heads))
-        spare = math.floor(max_cost * self.static_macs) - least
-        if spare < 0:
-            reach = math.ceil(1e3 * least / self.static_macs) / 1e3
-            raise UserError(f"max_cost {max_cost} is out of reach: the cheapest path costs {reach} of the static cost.")
-        return spare
 
     def macs_of(self, decisions: Tensor, exit_stage: Tensor, *, routed: bool, heads: bool) -> Tensor:
         """(B,) multiply-adds of each path (B, N), as `PathCost` adds them up. No host sync."""

@@ -11,6 +11,7 @@ from spnet.data import Split
 from spnet.dynamic import DynamicNetwork, Executor
 from spnet.errors import UserError, check_share, choose
 from spnet.executors import EAGER, masked
+from spnet.heads import check_exit
 from spnet.measure.profile import Profile, load_profile
 from spnet.trace import Trace
 from spnet.training.calibrate import calibrate
@@ -60,8 +61,9 @@ class Engine:
         for name, share in (("budget", budget), ("expected_cost", expected_cost)):
             if share is not None:
                 check_share(name, share)
-        model.check_exit(exit_confidence)
-        model.limit(1, max_cost, heads=exit_confidence is not None)  # refuses what no path can meet
+        check_exit(model.stage_heads, exit_confidence)
+        if max_cost is not None:
+            model.path_cost.spare(max_cost, heads=exit_confidence is not None)  # refuses what no path can meet
         self.model = model.eval()
         self.executor = executor
         self.threads = threads or torch.get_num_threads()

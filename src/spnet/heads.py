@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from spnet.errors import UserError
+
 
 class StageHeads(nn.Module):
     def __init__(self, stage_widths: Sequence[int], num_classes: int, aligned: bool) -> None:
@@ -28,3 +30,13 @@ class StageHeads(nn.Module):
 
     def classify(self, stage: int, aligned: Tensor) -> Tensor:
         return self.classifiers[stage](aligned)
+
+
+def check_exit(heads: StageHeads | None, exit_confidence: float | None) -> None:
+    """Raise `UserError` where samples cannot leave a network with these heads at this confidence; None never leaves."""
+    if exit_confidence is None:
+        return
+    if not 0 <= exit_confidence <= 1:
+        raise UserError(f"exit_confidence is a probability, such as 0.9; not {exit_confidence}.")
+    if heads is None:
+        raise UserError("early exit needs stage heads: train with --with spnet, or drop exit_confidence.")

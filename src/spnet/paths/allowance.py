@@ -9,7 +9,10 @@ Shapes: B samples, K options of the block, N blocks.
 
 from typing import Protocol
 
+import torch
 from torch import Tensor
+
+from spnet.paths.cost import PathCost
 
 
 class Limit(Protocol):
@@ -60,3 +63,12 @@ class Allowance:
 
     def keep(self, stay_B: Tensor) -> None:
         self.left_B = self.left_B[stay_B]
+
+
+def limit_to(max_cost: float | None, cost: PathCost, batch: int, *, heads: bool) -> Limit:
+    """What bounds the cost of each of `batch` samples to `max_cost`, a share of the static cost; nothing if None.
+    Raises as `PathCost.spare`."""
+    if max_cost is None:
+        return Unlimited()
+    spare = cost.spare(max_cost, heads=heads)
+    return Allowance(torch.full((batch,), spare, device=cost.blocks.device), cost.blocks)

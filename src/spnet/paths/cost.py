@@ -3,10 +3,13 @@
 Shapes: B samples, N blocks, K_i options of block i.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 
 from spnet.backbones.base import Backbone
+from spnet.errors import UserError, check_share
 from spnet.heads import StageHeads
 from spnet.routers.base import Router
 from spnet.trace import UNREACHED
@@ -19,10 +22,13 @@ class PathCost(nn.Module):
     """(N, max K_i) of each block's options, padded with zeros."""
     routers: Tensor
     """(N,) paid on reaching each block."""
+    cheapest: Tensor
+    """(N,) the least every sample runs: option 0 of each gated block, the last option of the others."""
 
     def __init__(self, backbone: Backbone, router: Router | None, stage_heads: StageHeads | None) -> None:
         super().__init__()
         self.options = backbone.options
+        self.static = backbone.static_macs
         self.stem, self.head = backbone.stem_macs, backbone.head_macs
         self.last_stage = len(backbone.stages.lengths) - 1
         self.start = router.start_macs if router is not None else 0
@@ -32,6 +38,9 @@ class PathCost(nn.Module):
         self.register_buffer("blocks", torch.tensor(padded), persistent=False)
         routers = router.macs if router is not None else [0] * len(macs)
         self.register_buffer("routers", torch.tensor(routers), persistent=False)
+        gated = router.gated if router is not None else (False,) * len(macs)
+        least = [0 if has_router else k - 1 for has_router, k in zip(gated, self.options, strict=True)]
+        self.register_buffer("cheapest", torch.tensor(least), persistent=False)
         for i, row in enumerate(map(torch.tensor, macs)):
             self.register_buffer(f"_share_{i}", (row - row[0]) / (row[-1] - row[0]), persistent=False)
 
@@ -57,3 +66,19 @@ class PathCost(nn.Module):
             for stage, head_macs in enumerate(self.stage_heads):
                 total = total + head_macs * (exit_stage >= stage)
         return total
+
+    def spare(self, max_cost: float, *, heads: bool) -> int:
+        """Multiply-adds that `max_cost`, a share of the static cost, leaves above the cheapest path (all routers and
+        stage heads included).
+
+        Raises:
+            UserError: max_cost is no share, or lies below the cheapest path.
+        """
+        check_share("max_cost", max_cost, such_as=0.7)
+        end = torch.tensor([self.last_stage], device=self.cheapest.device)
+        least = int(self(self.cheapest[None], end, routed=True, heads=heads))
+        spare = math.floor(max_cost * self.static) - least
+        if spare < 0:
+            reach = math.ceil(1e3 * least / self.static) / 1e3
+            raise UserError(f"max_cost {max_cost} is out of reach: the cheapest path costs {reach} of the static cost.")
+        return spare

@@ -66,7 +66,7 @@ class OnnxExecutor:
         if exit_confidence is not None:
             self._rule_values["exit_confidence"] = np.array(exit_confidence, np.float32)
         if max_cost is not None:
-            self._rule_values["allowance"] = np.array([[net.spare(max_cost, heads=self.rules.exits)]])
+            self._rule_values["allowance"] = np.array([[net.path_cost.spare(max_cost, heads=self.rules.exits)]])
         self._sessions: dict[tuple[FormName, Rules], Any] = {}
         self._workers = ThreadPoolExecutor(threads, thread_name_prefix="spnet-worker") if threads > 1 else None
 
