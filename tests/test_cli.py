@@ -260,6 +260,16 @@ def test_eval_to_a_budget(trained: Path, as_json):
     assert (trained / "model.safetensors").read_bytes() == before
 
 
+@pytest.mark.parametrize("executor", ["branching", "onnx"])
+def test_predict_under_rules(executor: str, trained: Path, digit: Path, as_json, run):
+    arguments = ("predict", trained, digit, "--executor", executor)
+    (whole,), (early,) = (as_json(*arguments, *more)["predictions"] for more in ((), ("--exit-confidence", 0)))
+    assert (whole["exit_stage"], early["exit_stage"]) == (2, 0) and early["macs"] < whole["macs"]
+    assert early["path"][1:] == [-1, -1] and "|-|-" in run(*arguments, "--exit-confidence", 0)[1]
+    bound = whole["cost_ratio"] - 0.01
+    assert as_json(*arguments, "--max-cost", bound)["predictions"][0]["cost_ratio"] <= bound
+
+
 def test_eval_with_early_exit(trained: Path, as_json):
     whole = as_json("eval", trained)
     early = as_json("eval", trained, "--exit-confidence", 0.12)

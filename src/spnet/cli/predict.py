@@ -16,6 +16,12 @@ def configure(parser: Parser, argv: list[str]) -> None:
         metavar="E",
         help="masked, branching, gathered, onnx or auto (default branching: made for single pictures)",
     )
+    parser.add_argument(
+        "--exit-confidence", type=float, metavar="P", help="leave at the first stage this sure of its class"
+    )
+    parser.add_argument(
+        "--max-cost", type=float, metavar="C", help="bound the cost of every picture to this share of the static"
+    )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -25,7 +31,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from spnet.training.checkpoint import read_config
 
     _, facts = read_config(run_folder(args.run))
-    engine = Engine(load(args.run), args.executor, expected_cost=recorded_cost(args.run))
+    rules = {"exit_confidence": args.exit_confidence, "max_cost": args.max_cost}
+    engine = Engine(load(args.run), args.executor, expected_cost=recorded_cost(args.run), **rules)
     channels, height, width = engine.model.input_shape
     predictions = []
     for name in args.images:
@@ -40,6 +47,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
                 "path": trace.decisions[0].tolist(),
                 "macs": int(trace.macs[0]),
                 "cost_ratio": int(trace.macs[0]) / engine.model.static_macs,
+                "exit_stage": int(trace.exit_stage[0]),
                 "note": note,
             }
         )
