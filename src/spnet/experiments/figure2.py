@@ -36,26 +36,22 @@ def write(plan: Plan, results: Path, folder: Path, out: Path) -> list[Path]:
     data = plan.scale.datasets[0]
     figure = Figure(figsize=(6.4, 4), layout="constrained")
     axes = figure.add_subplot()
-    counts = set()
+    begin = None
     for method, changes, name, dashes, grey in LINES:
         records = [record(run, results) for run in plan.runs(data, method, **changes) if finished(run, results)]
         if not records:
             continue
-        counts.add(len(records))
         epochs, mean, low, high = band([r["curves"]["evolution_kl"] for r in records])
-        axes.plot(epochs, mean, dashes, color=grey, label=name, linewidth=1.6)
+        axes.plot(epochs, mean, dashes, color=grey, label=f"{name}, n = {len(records)}", linewidth=1.6)
         if len(records) > 1:
             axes.fill_between(epochs, low, high, color=grey, alpha=0.15, linewidth=0)
         begin = slow_progress_begins(records[0])
-    if counts:
+    if begin is not None:
         axes.axvline(begin, color="0.7", linewidth=0.8)
         axes.text(begin, 0.02, " routers start", transform=axes.get_xaxis_transform(), fontsize=8, color="0.4")
     axes.set_xlabel("epoch")
     axes.set_ylabel("KL between adjoining stages (nats)")
-    n = ", ".join(map(str, sorted(counts)))
-    axes.set_title(
-        f"{data}, {plan.scale.backbone}, scale {plan.scale.name}; n = {n}; band: one standard deviation", fontsize=9
-    )
+    axes.set_title(f"{data}, {plan.scale.backbone}, scale {plan.scale.name}; band: one standard deviation", fontsize=9)
     axes.legend(fontsize=8)
     return write_figure(out / "figure2", figure)
 
