@@ -95,8 +95,9 @@ def every_table(results: Path) -> str:
         plan = Plan(SCALES[name], SCALES[name].seeds)
         parts.append(f"## Scale {name}\n\n{plan.scale.caution}\n")
         for target in experiments.TARGETS:
+            made = made_by(experiments.runs(target, plan), results)
             for title, cells, notes in sections(target, name, results):
-                parts.append(f"### {title}\n\n`spnet reproduce {target} --scale {name}`\n\n{markdown(cells)}")
+                parts.append(f"### {title}\n\n`spnet reproduce {target} --scale {name}`. {made}\n\n{markdown(cells)}")
                 parts.append("".join(f"- {note}\n" for note in notes))
     return "\n".join(part for part in parts if part)
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny import stirred
 from torch import Tensor, nn
 
 from spnet import DynamicNetwork, Engine, UserError, create_model, data
@@ -44,18 +45,8 @@ IDS = [f"{name} {' '.join(f'{k}={v}' for k, v in config.items())}".strip() for n
 @cache
 def network(name: str = "dynamic", frozen: tuple = (), size: int = 8) -> DynamicNetwork:
     """A resnet8 whose routers disagree about images and whose batch norms have seen something."""
-    net = create_model("resnet8", name, image_size=size, seed=0, **dict(frozen)).eval()
-    generator = torch.Generator().manual_seed(1)
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-            assert module.running_mean is not None and module.running_var is not None
-            module.running_mean.normal_(0, 0.2, generator=generator)
-            module.running_var.uniform_(0.5, 1.5, generator=generator)
-    if net.router is not None:
-        with torch.no_grad():
-            for parameter in net.router.parameters():
-                parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
-    return net
+    net = create_model("resnet8", name, image_size=size, seed=0, **dict(frozen))
+    return stirred(net, net.router)
 
 
 @cache

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from tiny import stirred
+from torch import Tensor
 
 from spnet import DynamicNetwork, Engine, create_model
 from spnet.executors.onnx import executor as onnx_executor
@@ -38,18 +39,8 @@ IDS = [" ".join([method, wrapper, *map(str, config.values())]) for method, wrapp
 @cache
 def network(method: str = "spnet", wrapper: str = "", frozen: tuple = ()) -> DynamicNetwork:
     """A resnet14 whose routers and stage heads disagree about images."""
-    net = create_model("resnet14", method, wrapper=wrapper, image_size=8, seed=0, **dict(frozen)).eval()
-    generator = torch.Generator().manual_seed(1)
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-            assert module.running_mean is not None and module.running_var is not None
-            module.running_mean.normal_(0, 0.2, generator=generator)
-            module.running_var.uniform_(0.5, 1.5, generator=generator)
-    with torch.no_grad():
-        for part in (net.router, net.stage_heads):
-            for parameter in part.parameters() if part is not None else ():
-                parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
-    return net
+    net = create_model("resnet14", method, wrapper=wrapper, image_size=8, seed=0, **dict(frozen))
+    return stirred(net, net.router, net.stage_heads)
 
 
 def images(count: int, seed: int = 0) -> Tensor:

@@ -60,6 +60,19 @@ def lively(net: DynamicNetwork, seed: int = 0) -> DynamicNetwork:
     return net.eval()
 
 
+@torch.no_grad()
+def stirred(net: DynamicNetwork, *parts: nn.Module | None) -> DynamicNetwork:
+    """Less than `lively`: statistics that have seen something, and a little noise on the weights of `parts`."""
+    generator = torch.Generator().manual_seed(1)
+    for norm in (m for m in net.modules() if isinstance(m, (nn.BatchNorm1d, nn.BatchNorm2d))):
+        assert norm.running_mean is not None and norm.running_var is not None
+        norm.running_mean.normal_(0, 0.2, generator=generator)
+        norm.running_var.uniform_(0.5, 1.5, generator=generator)
+    for parameter in (p for part in parts if part is not None for p in part.parameters()):
+        parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
+    return net.eval()
+
+
 def agreeing(a: Tensor, b: Tensor, tolerance: float = 1e-4) -> bool:
     """Whether two tensors differ by less than `tolerance` of the larger's size."""
     a, b = a.detach(), b.detach()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from spnet.cli import Parser
+from spnet.cli.rules import add_exit
 
 
 def configure(parser: Parser, argv: list[str]) -> None:
@@ -24,9 +25,7 @@ def configure(parser: Parser, argv: list[str]) -> None:
     parser.add_argument(
         "--hidden", type=int, default=16, metavar="H", help="width of a BACKBONE's routers (default 16)"
     )
-    parser.add_argument(
-        "--exit-confidence", type=float, metavar="P", help="own decisions leave at the first stage this sure"
-    )
+    add_exit(parser)
     parser.add_argument("--compile", action="store_true", help="also time torch.compile")
     parser.add_argument("--plain", action="store_true", help="also time the portable graph, as exported")
     parser.add_argument("--out", metavar="DIR", help="write bench.json and bench.png there")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spnet.cli import Parser
+from spnet.cli.rules import add_rules, rules_of
 
 if TYPE_CHECKING:
     from spnet.data import Dataset
@@ -26,13 +27,8 @@ def configure(parser: Parser, argv: list[str]) -> None:
     budgets.add_argument(
         "--budget-ms", type=float, metavar="MS", help="or to this mean time of a single image here, in milliseconds"
     )
-    parser.add_argument(
-        "--max-cost", type=float, metavar="C", help="bound the cost of every single image to this share of the static"
-    )
+    add_rules(parser)
     parser.add_argument("--data", metavar="NAME[:PATH]", help="where the images lie; default: the run's own")
-    parser.add_argument(
-        "--exit-confidence", type=float, metavar="P", help="leave at the first stage this sure of its class"
-    )
     parser.add_argument("--threads", type=int, metavar="N", help="torch threads")
     parser.add_argument("--sweep", action="store_true", help="the whole trade-off: many budgets and early exits")
     parser.add_argument("--out", metavar="DIR", help="write the sweep's table and picture there")
@@ -55,7 +51,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         raise UserError("--out is where a sweep goes: add --sweep, or leave it out.")
     timed = args.budget_ms is not None
     executor = args.executor or ("auto" if timed else "masked")
-    rules = {"exit_confidence": args.exit_confidence, "max_cost": args.max_cost}
+    rules = rules_of(args)
     engine = Engine(net, executor, budget=args.budget, threads=args.threads, **rules)
     dataset = _data(args, config, net)
     reached = {}

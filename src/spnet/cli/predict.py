@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from spnet.cli import Parser
+from spnet.cli.rules import add_rules, rules_of
 
 
 def configure(parser: Parser, argv: list[str]) -> None:
@@ -16,12 +17,7 @@ def configure(parser: Parser, argv: list[str]) -> None:
         metavar="E",
         help="masked, branching, gathered, onnx or auto (default branching: made for single pictures)",
     )
-    parser.add_argument(
-        "--exit-confidence", type=float, metavar="P", help="leave at the first stage this sure of its class"
-    )
-    parser.add_argument(
-        "--max-cost", type=float, metavar="C", help="bound the cost of every picture to this share of the static"
-    )
+    add_rules(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -31,8 +27,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from spnet.training.checkpoint import read_config
 
     _, facts = read_config(run_folder(args.run))
-    rules = {"exit_confidence": args.exit_confidence, "max_cost": args.max_cost}
-    engine = Engine(load(args.run), args.executor, expected_cost=recorded_cost(args.run), **rules)
+    engine = Engine(load(args.run), args.executor, expected_cost=recorded_cost(args.run), **rules_of(args))
     channels, height, width = engine.model.input_shape
     predictions = []
     for name in args.images:

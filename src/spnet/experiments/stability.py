@@ -9,7 +9,7 @@ from spnet.experiments.methods import METHODS, at, baseline, caveats, label, lad
 from spnet.experiments.plan import Plan
 from spnet.experiments.section import Section
 from spnet.experiments.statistics import summary
-from spnet.experiments.table import Cells, full_macs
+from spnet.experiments.table import Cells, full_macs, number
 from spnet.training.config import RunConfig
 
 HEAD = (
@@ -68,16 +68,16 @@ def _cells(lines: list[Line], baseline: str | None) -> Cells:
                 str(accuracy.n),
                 f"{accuracy.mean:.2f}",
                 "" if accuracy.std is None else f"{accuracy.std:.2f}",
-                _form(None if line.static else line.mean("accuracy_shuffled_paths"), ".2f"),
-                _form(None if line.static else line.mean("accuracy_fixed_path"), ".2f"),
+                number(None if line.static else line.mean("accuracy_shuffled_paths"), ".2f"),
+                number(None if line.static else line.mean("accuracy_fixed_path"), ".2f"),
                 f"{sum(flips) / len(flips):.3f}" if flips else "",
-                _form(line.end("flips"), ".3f"),
-                _form(line.end("path_agreement"), ".3f"),
-                _form(line.end("evolution_kl"), ".4f"),
+                number(line.end("flips"), ".3f"),
+                number(line.end("path_agreement"), ".3f"),
+                number(line.end("evolution_kl"), ".4f"),
                 f"{100 * (line.mean('macs_mean') or 0) / full:.1f}",
                 _stuck(line, "always_run"),
                 _stuck(line, "always_skipped"),
-                _form(line.mean("distinct_paths"), ".0f"),
+                number(line.mean("distinct_paths"), ".0f"),
             ]
         )
     return cells
@@ -103,7 +103,3 @@ def _stuck(line: Line, name: str) -> str:
     """Mean number of blocks that are the same for every watched image."""
     counts = [len(record["end_of_training"].get(name) or ()) for record in line.records]
     return f"{sum(counts) / len(counts):.1f}"
-
-
-def _form(value: float | None, form: str) -> str:
-    return "" if value is None else format(value, form)

@@ -51,8 +51,8 @@ def table(lines: Sequence[Line], baseline: str | None = None) -> Cells:
                 f"{100 * macs / static:.1f}",
                 f"{100 * train_macs / static:.1f}" if train_macs else "",
                 f"{line.mean('distinct_paths'):.0f}" if dynamic else "",
-                _number(line.mean("evolution_kl"), ".4f"),
-                _number(line.end("flips"), ".3f"),
+                number(line.mean("evolution_kl"), ".4f"),
+                number(line.end("flips"), ".3f"),
                 f"{sum(r['train_seconds'] for r in line.records) / len(line.records):.0f}",
             ]
         )
@@ -72,5 +72,6 @@ def full_macs(lines: Sequence[Line], baseline: str | None) -> float | None:
     return max((line.figures[0]["macs_static"] for line in known), default=None)
 
 
-def _number(value: float | None, form: str) -> str:
+def number(value: float | None, form: str) -> str:
+    """The value in this form; empty where there is none."""
     return "" if value is None else format(value, form)

@@ -9,7 +9,7 @@ from spnet.experiments.paper import TABLE2
 from spnet.experiments.plan import Plan
 from spnet.experiments.section import Section
 from spnet.experiments.statistics import summary
-from spnet.experiments.table import Cells
+from spnet.experiments.table import Cells, number
 from spnet.recipes.published import PUBLISHED
 
 METHODS = ("convnet-aig", "skipnet", "codinet", "spnet")
@@ -58,4 +58,4 @@ def _accuracy(line: Line) -> str:
 
 def _share(line: Line) -> str:
     cost = line.mean("cost_ratio")
-    return "" if cost is None else f"{100 * cost:.1f}"
+    return number(cost and 100 * cost, ".1f")

@@ -151,10 +151,10 @@ def _cell(net: DynamicNetwork, config: BenchConfig, images: np.ndarray, threads:
                     )
     rivals = {name: series[name, None] for name in statics}
     static = {name: rival.record() for name, rival in rivals.items()}
+    costs = {rate: _cost(net, decisions[rate], images, config.exit_confidence) for rate in config.rates}
     dynamic = []
     for name in config.layouts:
-        for rate in config.rates:
-            cost = _cost(net, decisions[rate], images, config.exit_confidence)
+        for rate, cost in costs.items():
             found, ideal = _speed_up(rivals, series[name, rate]), 1 / cost
             share = (found["speed_up"] - 1) / (ideal - 1) if ideal > 1.15 else None  # above 87 % the divisor is noise
             row = {"variant": name, "rate": rate, "cost": cost, **found, "mac_ideal": ideal, "realised": share}

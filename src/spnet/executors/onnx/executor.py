@@ -112,13 +112,17 @@ class OnnxExecutor:
             bias = force_bias(self.net, self.net.checked_path(images, force))
         if len(x) == 0:
             raise UserError("there are no images to run: give at least one.")
-        return self._trace(self.arrays(x.numpy(), bias), self.rules if force is None else Rules())
+        return self._trace(self.arrays(x.numpy(), bias), self._rules_of(bias))
+
+    def _rules_of(self, bias: np.ndarray | None) -> Rules:
+        """Forced decisions run to the end and cost what they cost."""
+        return self.rules if bias is None else Rules()
 
     def arrays(self, images: np.ndarray, bias: np.ndarray | None = None) -> list[np.ndarray]:
         """Normalised float32 images (B, C, H, W), router bias (B, R) or None -> logits, decisions; then router logits
         where they were asked for and, without a bias, (B, 1) exit stages where samples may leave early."""
         form: FormName = "single" if len(images) == 1 else "batch"
-        rules = self.rules if bias is None else Rules()
+        rules = self._rules_of(bias)
         values = dict(self._rule_values) if bias is None else {}
         if self.net.gated_indices:
             values["decision_shift"] = self.net.decision_shift.numpy().astype(np.float32)

@@ -92,16 +92,16 @@ class Walk:
         pooled = self._pooled(hand)
         if segment == len(self.segments) - 1:
             found = {"logits": emit_layers(g, self.net.backbone.head, pooled)}
+            if self.rules.exits:
+                found["exit_stage"] = self.form.fill(g, g.constant([[segment]], np.int64), pooled, 1)
         else:
             found = self._part(segment, hand, emitter)
-        if self.rules.exits and "exit_stage" not in found:
-            found["exit_stage"] = self.form.fill(g, g.constant([[segment]], np.int64), pooled, 1)
         for name, columns in own.items():
-            found[name] = _join(g, [*columns, *([found[name]] if name in found else [])])
+            found[name] = _join(g, [columns, found[name]] if name in found else [columns])
         return found
 
-    def _run(self, blocks: Sequence[int], hand: _Hand, emitter: RouterEmitter | None) -> dict[str, list[str]]:
-        """Write some blocks; returns the columns they add to `decisions` and `router_logits`."""
+    def _run(self, blocks: Sequence[int], hand: _Hand, emitter: RouterEmitter | None) -> Values:
+        """Write some blocks; returns their columns of `decisions` and `router_logits`."""
         g, net = hand.g, self.net
         kind = np.bool_ if self.decide.binary else np.int64
         decisions, raws = [], []
@@ -124,8 +124,10 @@ class Walk:
                 if decision.raw:
                     raws.append(decision.raw)
             hand.pooled = None
-        shown = g.add("Cast", _join(g, decisions), to=TensorProto.INT64)
-        return {"decisions": [shown], **({"router_logits": raws} if raws else {})}
+        found = {"decisions": g.add("Cast", _join(g, decisions), to=TensorProto.INT64)}
+        if raws:
+            found["router_logits"] = _join(g, raws)
+        return found
 
     def _part(self, stage: int, hand: _Hand, emitter: RouterEmitter | None) -> Values:
         """Samples of which the stage's head is sure enough leave with its logits, the others go on."""
