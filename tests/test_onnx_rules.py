@@ -142,6 +142,20 @@ def test_a_blocked_graph_that_is_wrong_is_not_used(monkeypatch: pytest.MonkeyPat
     assert_agrees(OnnxExecutor(net, router_logits=True, **rules), images(9), **rules)
 
 
+@pytest.mark.parametrize("rules", [Rules(), Rules(exits=True)], ids=str)
+def test_a_blocked_graph_whose_routers_alone_are_wrong_is_not_used(rules: Rules, monkeypatch: pytest.MonkeyPatch):
+    """On forced paths it does everything right."""
+    net, other = network(), create_model("resnet14", "spnet", image_size=8, seed=0)
+    other.load_state_dict(net.state_dict())
+    assert other.router is not None
+    for name, parameter in other.router.named_parameters():
+        parameter.data.copy_(-parameter.data if ".fc2." in name else parameter.data)  # run and skip change places
+    given: dict[str, Any] = {"exit_confidence": 1.0} if rules.exits else {}
+    wrong = dynamic_model(other.eval(), "batch", router_logits=True, rules=rules)
+    monkeypatch.setattr(onnx_executor, "blocked", lambda model: wrong)
+    assert_agrees(OnnxExecutor(net, router_logits=True, **given), images(9), **given)
+
+
 def test_the_referee_sees_another_way_and_other_logits():
     net = network()
     _, decisions = probe(net, paths=2)

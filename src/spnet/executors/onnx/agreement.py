@@ -81,9 +81,9 @@ def clear_samples(net: DynamicNetwork, trace: Trace, exit_confidence: float | No
 def difference_under_rules(
     plain: RunUnderRules, other: RunUnderRules, images: np.ndarray, biases: np.ndarray, rules: Rules
 ) -> str | None:
-    """One line about the first thing in which two graphs with the same rules differ, or None: images (B, C, H, W) all
-    on one forced path after another (bias (paths, R)), with nobody, about half and everybody leaving at the first
-    stage."""
+    """One line about the first thing in which two graphs with the same rules differ, or None: images (B, C, H, W) by
+    their own decisions, then all on one forced path after another (bias (paths, R)), with nobody, about half and
+    everybody leaving at the first stage."""
     free: dict[str, Any] = {"allowance": np.array([[ALL_OF_IT]])} if rules.bounded else {}
     thresholds: list[float | None] = [None]
     if rules.exits:
@@ -91,7 +91,7 @@ def difference_under_rules(
         first = plain(images, {**free, "exit_confidence": np.array(everybody, np.float32)})[0]
         confidence = torch.from_numpy(first).softmax(1).amax(1)
         thresholds = [nobody, float(confidence.median()) + MARGIN, everybody]
-    for bias in biases:
+    for bias in (np.zeros_like(biases[0]), *biases):
         for threshold in thresholds:
             exits = {} if threshold is None else {"exit_confidence": np.array(threshold, np.float32)}
             forced = {"router_bias": bias[None]} if bias.size else {}

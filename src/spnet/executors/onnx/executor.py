@@ -15,7 +15,12 @@ from torch import Tensor
 
 from spnet.dynamic import DynamicNetwork
 from spnet.errors import UserError
-from spnet.executors.onnx.agreement import difference_under_rules, disagreement, probe
+from spnet.executors.onnx.agreement import (
+    difference_under_rules,
+    disagreement,
+    own_decisions_disagreement,
+    probe,
+)
 from spnet.executors.onnx.blocked import blocked
 from spnet.executors.onnx.forcing import force_bias
 from spnet.executors.onnx.network import FormName, dynamic_model, path_model
@@ -94,7 +99,12 @@ class OnnxExecutor:
         try:
             fast = open_session(blocked(model).SerializeToString(), threads, spinning=threads > 1)
             if rules == Rules():
-                wrong = disagreement(self.net, images, decisions, lambda x, bias: self._run(fast, form, x, {}, bias))
+
+                def run(x: np.ndarray, bias: np.ndarray | None) -> list[np.ndarray]:
+                    return self._run(fast, form, x, {}, bias)
+
+                wrong = disagreement(self.net, images, decisions, run)
+                wrong = wrong or own_decisions_disagreement(self.net, images, run)[0]
             else:
                 plain = partial(self._run, self._open_plain(form, rules, 1), form)
                 other = partial(self._run, fast, form)
