@@ -12,7 +12,7 @@ IMAGES = {"digits": 1347, "cifar10": 50_000, "cifar100": 50_000}
 
 def configure(parser: Parser, argv: list[str]) -> None:
     from spnet.experiments import TARGETS
-    from spnet.experiments.plan import READINGS
+    from spnet.experiments.plan import FITTING, READINGS
     from spnet.experiments.scales import SCALES
 
     parser.add_argument("target", metavar="TARGET", help=f"{', '.join(TARGETS)}, or all of the paper's")
@@ -26,7 +26,7 @@ def configure(parser: Parser, argv: list[str]) -> None:
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="runs at a time (0: in this process)")
     parser.add_argument("--seeds", type=int, metavar="N", help="how many seeds; default: all of the scale's")
     parser.add_argument(
-        "--reading", default=READINGS[0], metavar="R", help=f"table1: what the weights are: {', '.join(READINGS)}"
+        "--reading", default=FITTING, metavar="R", help=f"table1: what the weights are: {', '.join(READINGS)}"
     )
     parser.add_argument("--finished-only", action="store_true", help="train nothing: write what finished runs give")
     parser.add_argument(
@@ -73,7 +73,7 @@ def _plan(args: argparse.Namespace) -> Any:
     from spnet.data.spec import parse
     from spnet.errors import UserError, choose
     from spnet.experiments import TARGETS
-    from spnet.experiments.plan import READINGS, Plan
+    from spnet.experiments.plan import FITTING, READINGS, Plan
     from spnet.experiments.scales import SCALES
 
     choose("target", args.target, (*TARGETS, "all"))
@@ -87,7 +87,7 @@ def _plan(args: argparse.Namespace) -> Any:
         raise UserError(f"--data {unused[0]}: scale {scale.name} uses {' and '.join(scale.datasets)}.")
     command = f"spnet reproduce {args.target} --scale {scale.name}"
     command += f" --seeds {args.seeds}" if args.seeds else ""
-    command += f" --reading {args.reading}" if args.reading != READINGS[0] else ""
+    command += f" --reading {args.reading}" if args.reading != FITTING else ""
     return Plan(scale, scale.seeds[: args.seeds], places, args.reading, command)
 
 
