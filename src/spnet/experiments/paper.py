@@ -4,6 +4,9 @@ Its costs are printed as GMACC but can only be GFLOPs (2 per multiply-add): ResN
 0.40 is 79 % and 0.46 is 91 % of the static network.
 """
 
+BLOCKS = 54
+"""Residual blocks of the paper's ResNet-110."""
+
 TABLE1: dict[tuple[str, float], str] = {
     ("alpha", 0.6): "94.32 at 0.46",
     ("alpha", 0.8): "94.67 at 0.46",
