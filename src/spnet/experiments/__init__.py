@@ -15,7 +15,7 @@ from spnet.training.config import RunConfig
 from spnet.training.runner import finished, record, unique
 
 PAPER = ("table1", "table2", "table3", "supplement-a", "figure1", "figure2", "figure3", "stability")
-TARGETS = (*PAPER, "methods", "lookahead", "budgets", "precision")
+TARGETS = (*PAPER, "contenders", "methods", "lookahead", "budgets", "precision")
 
 
 def runs(target: str, plan: Plan) -> list[RunConfig]:
@@ -29,7 +29,7 @@ def runs(target: str, plan: Plan) -> list[RunConfig]:
 def networks(target: str, plan: Plan) -> list[RunConfig]:
     """Those of `runs` whose weights are needed, not just their records."""
     module = _module(target)
-    return [] if hasattr(module, "sections") else module.networks(plan)
+    return module.networks(plan) if hasattr(module, "networks") else []
 
 
 def write(target: str, plan: Plan, results: Path, folder: Path, out: Path) -> list[Path]:

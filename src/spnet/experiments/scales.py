@@ -3,6 +3,7 @@
 smoke   seconds a run; proves that the code works
 digits  a minute a run; embedded data; proves that the methods work, ranks nothing
 cpu     minutes a run on two cores; a class-balanced fifth of CIFAR
+full    an hour a run on two cores; all of CIFAR-10, twelve epochs, every row with equal passes
 gpu     minutes a run on a GPU; the paper's network and all of CIFAR, a sixth of the epochs
 paper   the paper's networks and epochs, for a GPU
 """
@@ -87,6 +88,18 @@ SCALES = {
             "Scale cpu: ResNet-20, 10,000 training images, 12 epochs. Far from the paper's training; compare rows, not "
             "figures.",
             second="core",
+            sweep_seeds=1,
+        ),
+        Scale(
+            "full",
+            ("cifar10",),
+            "resnet20",
+            ("resnet8", "resnet14", "resnet20"),
+            cifar.LADDER,
+            {**_COMMON, "more_budgets": (0.65, 0.5)},
+            (0, 1, 2),
+            "Scale full: ResNet-20, all training images, 600,000 images through the student in every row, the static "
+            "start among them. A thirtieth of the paper's training.",
             sweep_seeds=1,
         ),
         Scale(

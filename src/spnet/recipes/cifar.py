@@ -30,6 +30,10 @@ FULL = {
 }
 """What the networks that ship share: all 50,000 images, one cycle of the learning rate, no validation part."""
 
+LADDER = {**FULL, "epochs": 12, "lr": 0.2, "clip_value": 0.5}
+"""What every row of scale `full` shares: 600,000 images through the student, so twelve epochs where a step makes one
+pass."""
+
 GPU = {**FULL, "epochs": 60, "lr": 0.1, "clip_value": 0.5}
 """What the runs of `scripts/gpu.py` share: ResNet-110 on all images, minutes a run on a GPU."""
 
