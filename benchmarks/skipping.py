@@ -29,7 +29,7 @@ def verdicts(records: list[dict[str, Any]]) -> list[str]:
     for record in records:
         for row in record["dynamic"]:
             goal = GOALS.get((record["threads"], record["batch"]), {}).get(row["rate"])
-            if goal is None or row["variant"] != "onnx":
+            if goal is None or row["variant"] != "engine":
                 continue
             auto = row["auto"]
             word = "reached" if auto["speed_up"] >= goal else "missed "

@@ -12,7 +12,6 @@ from tiny import images, lively
 
 from spnet import Engine, UserError, create_model
 from spnet.cli import main
-from spnet.executors.onnx.forcing import force_bias
 from spnet.measure.bench import BenchConfig, _Series, _speed_up, bench
 from spnet.measure.isolated import Isolated
 from spnet.measure.latency import Timing, busy_seconds, percentiles, spread, time_calls
@@ -84,7 +83,7 @@ def test_rivals():
 @pytest.mark.parametrize("name", STATIC)
 def test_every_static_rival_computes_the_full_path(net, name: str):
     x = images(5)
-    found = build(name, net, threads=1, batch=5)(x.numpy(), None)
+    found = build(name, net, threads=1, batch=5)(x.numpy(), None)()
     expected = net.forward_path(x, torch.ones(3, dtype=torch.int64)).logits.detach()
     torch.testing.assert_close(torch.as_tensor(found), expected, atol=1e-5, rtol=1e-4)
 
@@ -98,28 +97,27 @@ def test_folding_leaves_no_batch_norm_and_the_original_alone(net):
 
 def test_a_variant_in_its_own_process(net):
     x = images(8).numpy()
-    with Isolated("onnx", net, threads=1, batch=4, images=x) as worker:
+    with Isolated("engine", net, threads=1, batch=4, images=x) as worker:
         timing = worker.time([np.ones((4, 3), np.int64)], seconds=0.0)
         assert len(timing.seconds) == 1 and timing.seconds[0] > 0
         assert len(worker.time(None, seconds=0.0).seconds) == 2  # its own decisions: every batch once
-        with pytest.raises(RuntimeError, match="variant 'onnx' failed: IndexError"):
+        with pytest.raises(RuntimeError, match="variant 'engine' failed: UserError: decisions must be"):
             worker.time([np.ones((4, 1), np.int64)], seconds=0.0)
         process = worker._process
     assert not process.is_alive()
-    with pytest.raises(UserError, match=r"unknown variant 'onxx'\. Did you mean 'onnx'"):
-        Isolated("onxx", net, 1, 4, x)
+    with pytest.raises(UserError, match=r"unknown variant 'engin'\. Did you mean 'engine'"):
+        Isolated("engin", net, 1, 4, x)
 
 
 class InThisProcess(Isolated):
     """A variant without a process of its own, which takes seconds to start."""
 
     def __init__(self, name: str, net, threads: int, batch: int, images: np.ndarray, exit_confidence=None) -> None:
-        self.net, self.images = net, images[:batch]
-        self.call = build(name, net, threads, batch, exit_confidence)
+        self.images = images[:batch]
+        self.prepare = build(name, net, threads, batch, exit_confidence)
 
     def time(self, decisions: list[np.ndarray] | None, seconds: float) -> Timing:
-        biases = [None] if decisions is None else [force_bias(self.net, torch.from_numpy(d)) for d in decisions]
-        return time_calls([lambda bias=bias: self.call(self.images, bias) for bias in biases], seconds)
+        return time_calls([self.prepare(self.images, forced) for forced in decisions or [None]], seconds)
 
     def __exit__(self, *_: object) -> None:
         pass
@@ -135,13 +133,15 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_record(net, quick: None):
     config = BenchConfig(rates=(0.0, 1.0), batches=(2,), threads=(1,), rounds=2, seconds=0.01)
     (record,) = bench(net, config)
-    assert [row["rate"] for row in record["dynamic"]] == [0.0, 1.0]
-    low, high = record["dynamic"]
+    named = [(row["variant"], row["rate"]) for row in record["dynamic"]]
+    assert named == [("engine", 0.0), ("engine", 1.0), ("session", 0.0), ("session", 1.0)]
+    low, high = record["dynamic"][:2]
     routers = sum(net.router.macs)
     skipped = net.backbone.stem_macs + net.backbone.head_macs + sum(block.macs[0] for block in net.blocks) + routers
     assert low["cost"] == pytest.approx(skipped / net.static_macs)
     assert high["cost"] == pytest.approx(1 + routers / net.static_macs) and high["realised"] is None
-    for row in record["dynamic"]:
+    assert "auto" not in record["dynamic"][2]
+    for row in record["dynamic"][:2]:
         assert row["rival"] == "onnx-intra" and row["speed_up"] > 0
         assert row["rounds"] == 2 and 0 <= row["compared"] <= row["kept"] <= 2
         assert row["latency_ms"]["p50"] <= row["latency_ms"]["p90"] <= row["latency_ms"]["p99"]

@@ -94,18 +94,22 @@ class DynamicNetwork(nn.Module):
         """(K_i,) cost of each option of block i, as a share of the full block's avoidable cost."""
         return self.path_cost.share(i)
 
-    def prepare(self, images: Tensor) -> Tensor:
-        """Check (B, C, H, W) images against the network's input; uint8 ones are scaled and normalised, floats taken
-        as is."""
+    def check_images(self, images: Tensor) -> None:
+        """Raise `UserError` unless these are images (B, C, H, W) that this network takes."""
         if images.dim() != 4 or tuple(images.shape[1:]) != self.input_shape:
             expected = "x".join(map(str, self.input_shape))
             raise UserError(
                 f"this network takes images of (B, {expected}), not {tuple(images.shape)}: resize or convert them."
             )
+        if images.dtype != torch.uint8 and not images.is_floating_point():
+            raise UserError(f"images are uint8 (0 to 255) or normalised floats, not {images.dtype}: convert them.")
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """Check (B, C, H, W) images against the network's input; uint8 ones are scaled and normalised, floats taken
+        as is."""
+        self.check_images(images)
         if images.dtype == torch.uint8:
             return (images.to(self.mean.dtype) / 255 - self.mean) / self.std
-        if not images.is_floating_point():
-            raise UserError(f"images are uint8 (0 to 255) or normalised floats, not {images.dtype}: convert them.")
         return images.to(self.mean.dtype)
 
     def forward(
@@ -118,6 +122,7 @@ class DynamicNetwork(nn.Module):
         heads: bool = True,
         exit_confidence: float | None = None,
         max_cost: float | None = None,
+        decision_shift: float | None = None,
     ) -> Trace:
         """Run the network.
 
@@ -130,6 +135,7 @@ class DynamicNetwork(nn.Module):
             exit_confidence: a sample leaves at the first stage whose class probability reaches this (needs stage
                 heads).
             max_cost: no sample's cost exceeds this share of the static cost; for the test rule only.
+            decision_shift: the threshold of the test rule; None takes the calibrated one, `self.decision_shift`.
 
         Raises:
             UserError: images of another size or type, or a max_cost below the cheapest path.
@@ -137,6 +143,7 @@ class DynamicNetwork(nn.Module):
         if max_cost is not None and sampler is not None:
             raise ValueError("max_cost bounds the test rule: leave the sampler out.")
         rule = sampler or Argmax()
+        shift = self.decision_shift if decision_shift is None else decision_shift
         noise = noise or Noise()
         dense = self.dense if self.training else Dense()
         executor = executor or dense.mix
@@ -156,7 +163,7 @@ class DynamicNetwork(nn.Module):
                 if routed:
                     logits, state = self.router.logits(state, i, x, pooled)  # type: ignore[union-attr]
                     book.add("router_logits", logits)
-                shifted = logits + self.decision_shift * self.option_costs(i) if sampler is None else logits
+                shifted = logits + shift * self.option_costs(i) if sampler is None else logits
                 draw = rule(i, limit.offer(i, shifted), noise.gates)
                 limit.pay(i, draw.gate_BK)
                 if routed:

@@ -1,16 +1,22 @@
-"""Engine: one door to inference that really skips, whatever the method and the executor."""
+"""Engine: one door to inference that really skips, whatever the method and the runtime."""
 
-import importlib.util
+import threading
+import warnings
+from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from spnet.data import Split
-from spnet.dynamic import DynamicNetwork, Executor
-from spnet.errors import UserError, check_share, choose
-from spnet.executors import EAGER, masked
+from spnet.dynamic import DynamicNetwork
+from spnet.errors import ImagesWarning, UserError, check_share, choose
+from spnet.executors.eager import EagerProgram
+from spnet.executors.masked import masked
+from spnet.executors.runtime import Program, Rules
+from spnet.executors.runtimes import RUNTIMES
 from spnet.heads import check_exit
 from spnet.measure.profile import Profile, load_profile
 from spnet.trace import Trace
@@ -19,7 +25,12 @@ from spnet.training.calibrate import calibrate
 if TYPE_CHECKING:
     from spnet.measure.time_budget import Latency
 
-EXECUTORS = ("auto", *EAGER, "onnx")
+AUTO = "auto"
+STATIC = "static"
+"""What `Engine.choice` calls the network without routers, where skipping does not pay."""
+EXECUTORS = (AUTO, *RUNTIMES)
+BYTES = 16.0
+"""Normalised images stay below this by far; those in 0 ... 255 do not."""
 
 
 class Engine:
@@ -32,29 +43,38 @@ class Engine:
     full paths and the static cost, which lies above a budget given in multiply-adds. `onnx` never falls back, and
     neither does `auto` where onnxruntime is not installed or where `max_cost` bounds single images.
 
+    One engine serves several threads at once. A forked child and a pickled or copied engine open sessions of their own.
+
     Args:
-        model: the network; put into eval mode, again at every call. The `onnx` executor takes its weights at the first
+        model: the network; eager executors put it into eval mode. The `onnx` executor takes its weights at the first
             image after the engine was made or calibrated: change them, and calibrate or make a new engine.
         executor: `masked` (computes every block), `branching` (an `if` per block; batch 1), `gathered` (each block
             runs on the samples that need it), `onnx` (onnxruntime: `If` for one image, gather for more, over workers),
             or `auto`.
         budget: share of the static cost; needs `calibrate` before the first image.
-        threads: threads to compute with, set for all of torch in this process; None takes torch's setting.
+        threads: threads to compute with; None takes torch's setting. Torch's own setting stays as it is.
         exit_confidence: a sample leaves at the first stage whose class probability reaches this (needs stage heads).
         expected_cost: mean cost to expect, as a share of the static cost, such as the `cost_ratio` of an evaluation.
         max_cost: share of the static cost that no single image may exceed; forced decisions are run all the same.
+
+    Raises:
+        UserError: no network, an unknown executor or one that cannot serve this network, a value that is no share.
     """
 
     def __init__(
         self,
         model: DynamicNetwork,
-        executor: str = "auto",
+        executor: str = AUTO,
         budget: float | None = None,
         threads: int | None = None,
         exit_confidence: float | None = None,
         expected_cost: float | None = None,
         max_cost: float | None = None,
     ) -> None:
+        if not isinstance(model, DynamicNetwork):
+            raise UserError(
+                f"Engine takes a network, such as spnet.load('cifar10') or spnet.create_model(...); not {model!r:.40}."
+            )
         choose("executor", executor, EXECUTORS)
         if threads is not None and threads < 1:
             raise UserError(f"threads must be at least 1, not {threads}.")
@@ -66,77 +86,95 @@ class Engine:
             model.path_cost.spare(max_cost, heads=exit_confidence is not None)  # refuses what no path can meet
         self.model = model.eval()
         self.executor = executor
-        self.threads = threads or torch.get_num_threads()
-        self.exit_confidence = exit_confidence
-        self.max_cost = max_cost
+        self.rules = Rules(exit_confidence, max_cost)
         self.expected_cost = expected_cost
         self.latency: Latency | None = None
         """What `calibrate` to a time measured; None before, and after any other calibration."""
+        self._threads = threads
+        self._own_shift: float | None = None
         self._pending_budget = budget
-        if executor == "onnx":
-            self._refuse_onnx()
-        if threads is not None:
-            torch.set_num_threads(threads)
+        self._forget_programs()
+        if executor != AUTO and (reason := RUNTIMES[executor].why_not(model)):
+            raise UserError(reason)
 
-    def _refuse_onnx(self) -> None:
-        """Raise `UserError` where the onnx executor cannot serve this engine."""
-        if self.model.mean.device.type != "cpu":
-            raise UserError("the onnx executor runs on the CPU: move the network there, or use executor 'gathered'.")
-        missing = [name for name in ("onnx", "onnxruntime") if importlib.util.find_spec(name) is None]
-        if missing:
-            raise UserError(f"executor 'onnx' needs {' and '.join(missing)}: pip install 'spnet[onnx]'.")
-        from spnet.executors.onnx.network import check_form
+    @property
+    def exit_confidence(self) -> float | None:
+        return self.rules.exit_confidence
 
-        check_form(self.model)
+    @property
+    def max_cost(self) -> float | None:
+        return self.rules.max_cost
+
+    @property
+    def threads(self) -> int:
+        """Threads to compute with."""
+        return self._threads or torch.get_num_threads()
+
+    @property
+    def decision_shift(self) -> float:
+        """The threshold in force: this engine's own once it was calibrated, before that the network's."""
+        return float(self.model.decision_shift) if self._own_shift is None else self._own_shift
+
+    def _forget_programs(self) -> None:
+        self._programs: dict[str, Program | None] = {}
+        self._lock = threading.RLock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Sessions and locks stay behind when an engine is pickled or copied."""
+        left = ("_programs", "_lock", "_serving")
+        return {name: value for name, value in self.__dict__.items() if name not in left}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._forget_programs()
 
     @cached_property
-    def _onnx_serves(self) -> bool:
-        try:
-            self._refuse_onnx()
-        except UserError:
-            return False
-        return True
-
-    @cached_property
-    def _onnx(self) -> Any:
-        from spnet.executors.onnx.executor import OnnxExecutor
-
-        return OnnxExecutor(
-            self.model,
-            self.threads,
-            router_logits=True,
-            exit_confidence=self.exit_confidence,
-            max_cost=self.max_cost,
-        )
-
-    @cached_property
-    def _static(self) -> Any:
-        from spnet.executors.onnx.executor import StaticExecutor
-
-        return StaticExecutor(self.model, self.threads)
+    def _serving(self) -> dict[str, bool]:
+        """Which runtimes can serve this network here."""
+        return {name: runtime.why_not(self.model) is None for name, runtime in RUNTIMES.items()}
 
     @cached_property
     def _profile(self) -> Profile:
         return load_profile()
 
+    def _runtime(self, batch_size: int) -> str:
+        if self.executor != AUTO:
+            return self.executor
+        return max(RUNTIMES, key=lambda name: RUNTIMES[name].rank(batch_size) * self._serving[name])
+
+    def _program(self, name: str) -> Program | None:
+        """Compiled when first asked for; by one thread, for all. `static NAME`: a runtime's static program."""
+        if name not in self._programs:
+            with self._lock:
+                if name not in self._programs:
+                    kind, _, runtime = name.rpartition(" ")
+                    if kind == STATIC:
+                        made = RUNTIMES[runtime].compile_static(self.model, self._threads)
+                    else:
+                        made = RUNTIMES[runtime].compile(self.model, self.rules, self._threads)
+                    self._programs[name] = made
+        return self._programs[name]
+
+    def _skips(self, batch_size: int) -> bool:
+        """Whether to skip blocks at all, or run the static network: `auto` alone asks."""
+        if self.executor != AUTO or self.max_cost is not None:
+            return True
+        limit = self._profile.single if batch_size == 1 else self._profile.batch
+        saves = any(self.model.gated) or self.exit_confidence is not None
+        return saves and (self.expected_cost is None or self.expected_cost < limit)
+
+    def _static_program(self, batch_size: int) -> Program | None:
+        """What runs instead where skipping does not pay, if the runtime has such a thing."""
+        if self._skips(batch_size):
+            return None
+        return self._program(f"{STATIC} {self._runtime(batch_size)}")
+
     def choice(self, batch_size: int) -> str:
         """What runs a batch of this size: `masked`, `branching`, `gathered`, `onnx` or `static` (the fallback of
         `auto`)."""
-        if self.executor != "auto":
-            return self.executor
-        if not self._onnx_serves:
-            return "branching" if batch_size == 1 else "gathered"
-        limit = self._profile.single if batch_size == 1 else self._profile.batch
-        saves = any(self.model.gated) or self.exit_confidence is not None
-        pays = saves and (self.expected_cost is None or self.expected_cost < limit)
-        return "onnx" if pays or self.max_cost is not None else "static"
+        return STATIC if self._static_program(batch_size) is not None else self._runtime(batch_size)
 
-    def _free(self, images: Tensor, executor: Executor = masked) -> Trace:
-        """The network's own decisions in PyTorch, under this engine's rules."""
-        rules = {"exit_confidence": self.exit_confidence, "max_cost": self.max_cost}
-        return self.model(images, executor=executor, heads=False, **rules)
-
-    def __call__(self, images: Tensor, force: Tensor | None = None) -> Trace:
+    def __call__(self, images: Tensor | np.ndarray, force: Tensor | None = None) -> Trace:
         """Run images (B, C, H, W), uint8 or normalised float.
 
         Args:
@@ -147,27 +185,37 @@ class Engine:
         """
         if self._pending_budget is not None:
             raise UserError("this engine has a budget but was not calibrated: call engine.calibrate(images) first.")
-        return self._run(images, force)
+        return self._run(self._checked(images), force)
 
-    @torch.no_grad()
-    def _run(self, images: Tensor, force: Tensor | None = None) -> Trace:
-        self.model.eval()  # a training may have switched it back: inference must not touch batch-norm statistics
+    def _checked(self, images: Tensor | np.ndarray) -> Tensor:
+        if isinstance(images, np.ndarray):
+            images = torch.from_numpy(np.ascontiguousarray(images))
+        if not isinstance(images, Tensor):
+            raise UserError(f"images are a tensor (B, C, H, W), or a numpy array; not {type(images).__name__}.")
+        self.model.check_images(images)
         if len(images) == 0:
             raise UserError("there are no images to run: give at least one.")
-        if images.is_floating_point() and not bool(images.isfinite().all()):
-            raise UserError("the images hold NaN or infinite values: check how they were normalised.")
-        name = self.choice(len(images))
-        if name == "static" and force is None:
-            return self._static(images)
-        if name in ("onnx", "static"):
-            return self._onnx(images, force)
-        if force is not None:
-            return self.model.forward_path(images, force, executor=EAGER[name], heads=False)
-        return self._free(images, EAGER[name])
+        if images.is_floating_point():
+            _check_values(images)
+        return images
 
-    def calibrate(self, images: Tensor, budget: float | None = None, *, budget_ms: float | None = None) -> float:
-        """Shift the decision thresholds until the mean cost on `images` is `budget`, or an image takes `budget_ms`;
-        returns the cost reached.
+    def _run(self, images: Tensor, force: Tensor | None = None) -> Trace:
+        """Checked images."""
+        program = self._static_program(len(images)) if force is None else None
+        program = program or self._program(self._runtime(len(images)))
+        assert program is not None
+        return program(images, force, self.decision_shift)
+
+    def _counting(self) -> Callable[[Tensor], Trace]:
+        """The network's own decisions under this engine's rules, whatever runs them later: what calibration counts."""
+        program = EagerProgram(self.model, masked, self.rules, self._threads)
+        return lambda images: program(images, None, self.decision_shift)
+
+    def calibrate(
+        self, images: Tensor | np.ndarray, budget: float | None = None, *, budget_ms: float | None = None
+    ) -> float:
+        """Shift this engine's decision threshold until the mean cost on `images` is `budget`, or an image takes
+        `budget_ms`; returns the cost reached. The network, and other engines of it, keep theirs.
 
         Early exits and a bound on single images count: the cost is what this engine will really spend.
 
@@ -180,10 +228,11 @@ class Engine:
         """
         if budget is not None and budget_ms is not None:
             raise UserError("budget is a share of the static cost, budget_ms a time per image: give one of them.")
+        if isinstance(images, np.ndarray):
+            images = torch.from_numpy(images)
         if images.dtype != torch.uint8:
             raise UserError(f"calibrate takes images as uint8 (0 to 255), not {images.dtype}.")
-        for name in ("_onnx", "_static"):
-            self.__dict__.pop(name, None)  # they hold the weights of their first image
+        self._forget_programs()  # they hold the weights of their first image
         split = Split(images, torch.zeros(len(images), dtype=torch.int64))
         if budget_ms is not None:
             cost, self.latency = self._calibrate_to_time(split, budget_ms)
@@ -191,7 +240,8 @@ class Engine:
             budget = budget if budget is not None else self._pending_budget
             if budget is None:
                 raise UserError("calibrate needs a budget, such as engine.calibrate(images, budget=0.6).")
-            cost, self.latency = calibrate(self.model, split, budget, forward=self._free), None
+            cost = calibrate(self.model, split, budget, forward=self._counting(), threshold=_OwnThreshold(self))
+            self.latency = None
         self._pending_budget = None
         self.expected_cost = cost
         return cost
@@ -204,11 +254,54 @@ class Engine:
 
         def timed(cost: float) -> "Latency":
             self.expected_cost = cost  # by which `auto` chooses
-            return measure(self._run, split.images, threads=self.threads, runs=self.choice(1))
+            return measure(
+                lambda images: self._run(self._checked(images)),
+                split.images,
+                threads=self.threads,
+                runs=self.choice(1),
+            )
 
         before = self.expected_cost
         try:
-            return calibrate_to_time(self.model, split, budget_ms, forward=self._free, timed=timed)
+            return calibrate_to_time(
+                self.model, split, budget_ms, forward=self._counting(), timed=timed, threshold=_OwnThreshold(self)
+            )
         except BaseException:
             self.expected_cost = before
             raise
+
+
+class _OwnThreshold:
+    """An engine's threshold, for the search: None follows the network."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    def read(self) -> float | None:
+        return self.engine._own_shift
+
+    def move(self, shift: float | None) -> None:
+        self.engine._own_shift = shift
+
+
+def _check_values(images: Tensor) -> None:
+    """Refuse NaN and infinite values, warn of bytes. By numpy on the processor: its calls are cheap, and it keeps no
+    threads that a forked child would miss."""
+    low, high = _extremes(images)
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise UserError("the images hold NaN or infinite values: check how they were normalised.")
+    if low >= 0 and high > BYTES:
+        warnings.warn(
+            f"float images are taken as normalised, but these reach {high:.0f}: give bytes as uint8, and the network "
+            "normalises them.",
+            ImagesWarning,
+            stacklevel=4,
+        )
+
+
+def _extremes(images: Tensor) -> tuple[float, float]:
+    if images.device.type == "cpu" and images.dtype != torch.bfloat16:
+        values = images.detach().numpy()
+        return float(values.min()), float(values.max())  # both are NaN where any value is
+    low, high = images.detach().aminmax()
+    return float(low), float(high)

@@ -19,6 +19,10 @@ class NoEffectWarning(UserWarning):
     """A setting was given that changes nothing in this run."""
 
 
+class ImagesWarning(UserWarning):
+    """Images look as if they were not prepared as the network expects."""
+
+
 def check_share(name: str, share: float, such_as: float = 0.6) -> None:
     """Raise a `UserError` unless `share` can be a share of the static cost; routers may push it past 1."""
     if not 0 < share <= 1.5:

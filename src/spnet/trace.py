@@ -3,7 +3,9 @@
 Shapes: B samples, N blocks, L gated blocks (blocks with a router), K_i options of block i, S stages, C channels.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
 from torch import Tensor
 
@@ -42,3 +44,27 @@ class Trace:
     def probabilities(self) -> tuple[Tensor, ...]:
         """One (B, K_i) per gated block: softmax of `router_logits`, what the router thinks of each option."""
         return tuple(logits.float().softmax(1) for logits in self.router_logits)
+
+
+class LazyTrace(Trace):
+    """A `Trace` whose fields are worked out when they are first asked for: at batch 1 a small network takes less time
+    than the bookkeeping about it. Pickle and copies make plain traces of it.
+
+    Args:
+        later: by field, what works it out.
+        now: fields that are known; those in neither are empty tuples.
+    """
+
+    def __init__(self, later: Mapping[str, Callable[[], Any]], **now: Any) -> None:
+        self.__dict__.update(now)
+        self._later = later
+
+    def __getattr__(self, name: str) -> Any:  # called only for what is not there yet
+        if name not in Trace.__dataclass_fields__:
+            raise AttributeError(f"a trace has no field '{name}'")
+        later = self.__dict__["_later"]
+        value = self.__dict__[name] = later[name]() if name in later else ()
+        return value
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Trace, tuple(getattr(self, field.name) for field in fields(Trace))

@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         rounds=args.rounds,
         seconds=args.seconds,
         compiled=args.compile,
-        layouts=("onnx", "onnx-plain") if args.plain else ("onnx",),
+        plain=args.plain,
         exit_confidence=args.exit_confidence,
     )
     runtime = load_runtime()

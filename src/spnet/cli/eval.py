@@ -58,6 +58,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.budget is not None or timed:
         images = spread(dataset.train, CALIBRATION_IMAGES).images
         reached["calibration_cost"] = engine.calibrate(images, budget_ms=args.budget_ms)
+        net.decision_shift.fill_(engine.decision_shift)  # the controls, and a masked evaluation, ask the network
     if engine.latency is not None:
         reached["budget_ms"] = args.budget_ms
         reached["milliseconds_per_image"] = engine.latency.milliseconds_per_image
@@ -103,7 +104,7 @@ def _sweep(args: argparse.Namespace, config: "RunConfig", net: "DynamicNetwork")
         raise UserError(f"--sweep sets budgets and exits itself: leave out {' and '.join(given)}.")
     refuse_static(net)  # before its data are looked for
     executor = args.executor or "masked"
-    Engine(net, executor, threads=args.threads)  # sets the threads, and refuses what cannot run
+    Engine(net, executor, threads=args.threads)  # refuses what cannot run
     dataset = _data(args, config, net)
     part = spread(dataset.train, CALIBRATION_IMAGES)
     augmentation = dataset.augmentation if config.training.augment else None

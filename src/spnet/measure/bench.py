@@ -21,7 +21,7 @@ from spnet.heads import check_exit
 from spnet.measure.isolated import Isolated
 from spnet.measure.latency import Timing, percentiles, spread
 from spnet.measure.profile import break_even
-from spnet.measure.rivals import rivals_for
+from spnet.measure.rivals import ENGINE, PLAIN, SESSION, rivals_for
 
 OWN = "own"
 """Instead of a rate: the network's own decisions."""
@@ -39,7 +39,8 @@ class BenchConfig:
     rounds: int = 9
     seconds: float = 0.4
     compiled: bool = False
-    layouts: tuple[str, ...] = ("onnx",)
+    plain: bool = False
+    """Also time the portable graph, as exported."""
     exit_confidence: float | None = None
     """Own decisions leave at the first stage this sure of its class."""
 
@@ -138,9 +139,10 @@ def _cell(net: DynamicNetwork, config: BenchConfig, images: np.ndarray, threads:
     decisions = {rate: None if rate == OWN else _forced(net, float(rate), batch) for rate in config.rates}
     series: dict[tuple[str, Any], _Series] = {}
     with ExitStack() as stack:
+        timed = (ENGINE, SESSION, *((PLAIN,) if config.plain else ()))
         workers = {
             name: stack.enter_context(Isolated(name, net, threads, batch, images, config.exit_confidence))
-            for name in (*statics, *config.layouts)
+            for name in (*statics, *timed)
         }
         for _ in range(config.rounds):
             for name, worker in workers.items():
@@ -153,13 +155,13 @@ def _cell(net: DynamicNetwork, config: BenchConfig, images: np.ndarray, threads:
     static = {name: rival.record() for name, rival in rivals.items()}
     costs = {rate: _cost(net, decisions[rate], images, config.exit_confidence) for rate in config.rates}
     dynamic = []
-    for name in config.layouts:
+    for name in timed:
         for rate, cost in costs.items():
             found, ideal = _speed_up(rivals, series[name, rate]), 1 / cost
             share = (found["speed_up"] - 1) / (ideal - 1) if ideal > 1.15 else None  # above 87 % the divisor is noise
             row = {"variant": name, "rate": rate, "cost": cost, **found, "mac_ideal": ideal, "realised": share}
             dynamic.append(row | series[name, rate].record())
-    main = [row for row in dynamic if row["variant"] == config.layouts[0]]
+    main = [row for row in dynamic if row["variant"] == ENGINE]
     record = {"threads": threads, "batch": batch, "static": static, "dynamic": dynamic}
     if len({row["cost"] for row in main}) > 1:
         limit = break_even([row["cost"] for row in main], [row["speed_up"] for row in main])
@@ -208,7 +210,7 @@ def describe(record: dict[str, Any]) -> str:
         rate = row["rate"] if row["rate"] == OWN else f"{100 * row['rate']:.0f} %"
         late = row["latency_ms"]
         lines.append(
-            f"  {row['variant']:<10} rate {rate:>5}: {row['speed_up']:.2f}x over {row['rival']} "
+            f"  {row['variant']:<13} rate {rate:>5}: {row['speed_up']:.2f}x over {row['rival']} "
             f"({row['cpu_speed_up']:.2f}x in CPU time), MACs {row['mac_ideal']:.2f}x{realised}; "
             f"{row['ms']['median']:.2f} ms, p50 {late['p50']:.2f} p90 {late['p90']:.2f} p99 {late['p99']:.2f}; "
             f"{row['compared']}/{row['rounds']} rounds clean, cpu {row['cpu']:.2f}, others {row['others']:.2f}{auto}"

@@ -11,11 +11,9 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
-import torch
 
 from spnet.dynamic import DynamicNetwork
 from spnet.errors import choose
-from spnet.executors.onnx.forcing import force_bias
 from spnet.measure.latency import Timing, time_calls
 from spnet.measure.rivals import VARIANTS, build
 
@@ -71,21 +69,15 @@ def _serve(pipe: Connection, order: tuple[str, bytes, int, int, np.ndarray, floa
     name, pickled, threads, batch, images, exit_confidence = order
     try:
         net: DynamicNetwork = pickle.loads(pickled)
-        call = build(name, net, threads, batch, exit_confidence)
+        prepare = build(name, net, threads, batch, exit_confidence)
         batches = [images[start : start + batch] for start in range(0, len(images) - batch + 1, batch)]
         for _ in range(3):
-            call(batches[0], None)
+            prepare(batches[0], None)()
         pipe.send(name)
         while True:
             decisions, seconds = pipe.recv()
-            if decisions is None:
-                biases = [None] * len(batches)
-            else:
-                biases = [force_bias(net, torch.from_numpy(d)) for d in decisions]
-            calls = [
-                lambda k=k, bias=bias: call(batches[k % len(batches)], bias)  # type: ignore[misc]
-                for k, bias in enumerate(biases)
-            ]
+            forced = [None] * len(batches) if decisions is None else decisions
+            calls = [prepare(batches[k % len(batches)], force) for k, force in enumerate(forced)]
             calls[0]()
             pipe.send(time_calls(calls, seconds))
     except EOFError:

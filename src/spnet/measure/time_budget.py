@@ -19,7 +19,15 @@ from spnet.dynamic import DynamicNetwork
 from spnet.errors import UserError
 from spnet.measure.latency import percentiles, time_calls
 from spnet.trace import Trace
-from spnet.training.calibrate import SHIFT_LIMIT, calibrate, mean_cost, spread_indices
+from spnet.training.calibrate import (
+    SHIFT_LIMIT,
+    NetworkThreshold,
+    Threshold,
+    calibrate,
+    kept_on_failure,
+    mean_cost,
+    spread_indices,
+)
 from spnet.training.evaluate import Forward
 
 IMAGES = 100
@@ -92,9 +100,15 @@ class _Tried:
 
 
 def calibrate_to_time(
-    net: DynamicNetwork, split: Split, budget_ms: float, *, forward: Forward, timed: Callable[[float], Latency]
+    net: DynamicNetwork,
+    split: Split,
+    budget_ms: float,
+    *,
+    forward: Forward,
+    timed: Callable[[float], Latency],
+    threshold: Threshold | None = None,
 ) -> tuple[float, Latency]:
-    """Set `net.decision_shift` so that an image takes `budget_ms` milliseconds on average; return the mean cost, as a
+    """Set the threshold so that an image takes `budget_ms` milliseconds on average; return the mean cost, as a
     share of the static cost, and the time measured there.
 
     Within 3 %; where thresholds leave a gap around the time asked for, the dearest that was tried below it. If the
@@ -102,7 +116,8 @@ def calibrate_to_time(
     latency says `static`, and the cost is 1.
 
     Args:
-        forward: images -> trace, by which the cost is counted; it must read `net.decision_shift`.
+        forward: images -> trace, by which the cost is counted; it must read `threshold`.
+        threshold: what is moved; `net.decision_shift` when left out.
         timed: mean cost -> latency of what would run at that cost, with the threshold as it stands.
 
     Raises:
@@ -113,24 +128,26 @@ def calibrate_to_time(
     if not any(net.gated):
         raise UserError("a static network has no decisions to calibrate: choose a dynamic method, or drop budget_ms.")
     net.eval()
-    before = net.decision_shift.clone()
-    try:
-        found = _search(net, split, budget_ms, forward, timed)
-    except BaseException:
-        net.decision_shift.copy_(before)
-        raise
-    net.decision_shift.fill_(found.shift)
+    threshold = threshold or NetworkThreshold(net)
+    with kept_on_failure(threshold):
+        found = _search(net, split, budget_ms, forward, timed, threshold)
+    threshold.move(found.shift)
     return 1.0 if found.latency.runs == STATIC else found.share, found.latency
 
 
 def _search(
-    net: DynamicNetwork, split: Split, budget_ms: float, forward: Forward, timed: Callable[[float], Latency]
+    net: DynamicNetwork,
+    split: Split,
+    budget_ms: float,
+    forward: Forward,
+    timed: Callable[[float], Latency],
+    threshold: Threshold,
 ) -> _Tried:
     def tried(share: float) -> _Tried:
-        return _Tried(float(net.decision_shift), share, timed(share))
+        return _Tried(float(threshold.read()), share, timed(share))
 
     def end(shift: float) -> _Tried:
-        net.decision_shift.fill_(shift)
+        threshold.move(shift)
         return tried(mean_cost(net, split, forward=forward))
 
     low, high = end(-SHIFT_LIMIT), end(SHIFT_LIMIT)
@@ -152,7 +169,7 @@ def _search(
             break
         part = min(0.95, max(0.05, (budget_ms - low.ms) / (high.ms - low.ms)))  # a line too far off still moves on
         share = low.share + part * (high.share - low.share)
-        point = tried(calibrate(net, split, share, forward=forward, tolerance=COST_TOLERANCE))
+        point = tried(calibrate(net, split, share, forward=forward, threshold=threshold, tolerance=COST_TOLERANCE))
         if point.share in (low.share, high.share):  # no threshold between the two
             break
         low, high = (point, high) if point.ms <= budget_ms else (low, point)

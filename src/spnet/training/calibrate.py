@@ -6,9 +6,10 @@ any number of options. Training images only; no label is read.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +48,40 @@ def mean_cost(net: DynamicNetwork, split: Split, batch_size: int = 256, forward:
     return total / len(split) / net.static_macs
 
 
+class Threshold(Protocol):
+    """Whose threshold is searched: a network's (`NetworkThreshold`) or an engine's own."""
+
+    def read(self) -> Any: ...
+
+    def move(self, shift: Any) -> None:
+        """Set it: to a number, or to what `read` returned."""
+        ...
+
+
+class NetworkThreshold:
+    """`net.decision_shift`, which is saved with the weights."""
+
+    def __init__(self, net: DynamicNetwork) -> None:
+        self.net = net
+
+    def read(self) -> Tensor:
+        return self.net.decision_shift.clone()
+
+    def move(self, shift: Tensor | float) -> None:
+        self.net.decision_shift.fill_(shift)
+
+
+@contextmanager
+def kept_on_failure(threshold: Threshold) -> Iterator[None]:
+    """A search that fails or is interrupted leaves the threshold as it was."""
+    before = threshold.read()
+    try:
+        yield
+    except BaseException:
+        threshold.move(before)
+        raise
+
+
 @torch.no_grad()
 def calibrate(
     net: DynamicNetwork,
@@ -54,18 +89,19 @@ def calibrate(
     budget: float,
     *,
     forward: Forward | None = None,
+    threshold: Threshold | None = None,
     tolerance: float = 0.002,
     steps: int = 24,
 ) -> float:
-    """Set `net.decision_shift` so that the mean cost on `split` is `budget` (a share of the static cost); return that
-    cost.
+    """Set the threshold so that the mean cost on `split` is `budget` (a share of the static cost); return that cost.
 
     Regula falsi between two shifts that enclose the budget, the Illinois way (an end that stays twice counts half), or
     their middle where that gains nothing; cost is all but monotonous in the shift (a decision changes the features that
     later ones read). Half a dozen passes over `split`, as a rule.
 
     Args:
-        forward: what runs the images, as in `mean_cost`; it must read `net.decision_shift`.
+        forward: what runs the images, as in `mean_cost`; it must read `threshold`.
+        threshold: what is moved; `net.decision_shift` when left out.
 
     Raises:
         UserError: the network has no routers, or no shift comes within 2 % of the budget; the threshold is then as
@@ -77,27 +113,26 @@ def calibrate(
         raise UserError("there are no images to calibrate on: give a few hundred.")
     check_share("budget", budget)
     net.eval()
-    before = net.decision_shift.clone()
-    try:
-        shift, cost = _search(net, split, budget, forward, tolerance, steps)
-    except BaseException:
-        net.decision_shift.copy_(before)
-        raise
-    net.decision_shift.fill_(shift)
+    threshold = threshold or NetworkThreshold(net)
+
+    def cost_at(shift: float) -> float:
+        threshold.move(shift)
+        return mean_cost(net, split, forward=forward)
+
+    with kept_on_failure(threshold):
+        shift, cost = _search(cost_at, budget, tolerance, steps)
+    threshold.move(shift)
     return cost
 
 
-def _search(
-    net: DynamicNetwork, split: Split, budget: float, forward: Forward | None, tolerance: float, steps: int
-) -> tuple[float, float]:
-    """The shift that `calibrate` is after, and its cost; moves `net.decision_shift` about."""
+def _search(cost_at: Callable[[float], float], budget: float, tolerance: float, steps: int) -> tuple[float, float]:
+    """The shift that `calibrate` is after, and its cost."""
     best = (float("inf"), 0.0, 0.0)
 
     def excess(shift: float) -> float:
         """Mean cost at `shift` over the budget."""
         nonlocal best
-        net.decision_shift.fill_(shift)
-        cost = mean_cost(net, split, forward=forward)
+        cost = cost_at(shift)
         best = min(best, (abs(cost - budget), shift, cost))
         return cost - budget
 

@@ -61,6 +61,7 @@ def sweep(
             # Made anew each time, for the onnx executor keeps the weights it has seen first.
             engine = Engine(net, executor, exit_confidence=exit_confidence)
             cost = None if budget is None else engine.calibrate(train.images, budget)
+            net.decision_shift.fill_(engine.decision_shift)  # what is estimated next is estimated on these paths
             row = {**asked, "calibration_cost": cost, **_figures(engine, test, budget)}
         except UserError as error:
             row = {**asked, "missed": str(error)}

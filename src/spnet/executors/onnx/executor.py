@@ -1,12 +1,12 @@
 """A dynamic network compiled for onnxruntime on this machine's processor.
 
-Weights are taken when the object is made; the calibrated threshold (`net.decision_shift`) is read at every call.
+Weights are taken when the first session is opened. What happens at every call is kept small: at batch 1 a small network
+takes less than a millisecond.
 
 Shapes: B samples, N blocks, R = sum of K_i over gated blocks.
 """
 
-from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,14 +22,33 @@ from spnet.executors.onnx.agreement import (
     probe,
 )
 from spnet.executors.onnx.blocked import blocked
-from spnet.executors.onnx.forcing import force_bias
+from spnet.executors.onnx.forcing import Forcing, force_bias
 from spnet.executors.onnx.network import FormName, dynamic_model, path_model
 from spnet.executors.onnx.runtime import load_runtime, open_session
+from spnet.executors.onnx.sessions import Sessions
 from spnet.executors.onnx.walk import Rules
-from spnet.trace import Trace
+from spnet.trace import LazyTrace, Trace
 
 CHUNK = 16
 """Samples a worker takes at a time: features of more no longer stay in its cache, of fewer waste calls."""
+
+
+class Pixels:
+    """Images -> what a graph takes: as `DynamicNetwork.prepare`, by numpy, whose calls are cheap and which keeps no
+    threads that a forked child would miss."""
+
+    def __init__(self, net: DynamicNetwork) -> None:
+        self.mean, self.std = (values.numpy().astype(np.float32) for values in (net.mean, net.std))
+
+    def __call__(self, images: Tensor) -> np.ndarray:
+        """(B, C, H, W) uint8 or float -> normalised float32."""
+        if images.dtype == torch.uint8:
+            scaled = images.numpy().astype(np.float32)
+            scaled /= 255
+            scaled -= self.mean
+            scaled /= self.std
+            return scaled
+        return images.detach().float().contiguous().numpy()
 
 
 class OnnxExecutor:
@@ -72,16 +91,16 @@ class OnnxExecutor:
             self._rule_values["exit_confidence"] = np.array(exit_confidence, np.float32)
         if max_cost is not None:
             self._rule_values["allowance"] = np.array([[net.path_cost.spare(max_cost, heads=self.rules.exits)]])
-        self._sessions: dict[tuple[FormName, Rules], Any] = {}
-        self._workers = ThreadPoolExecutor(threads, thread_name_prefix="spnet-worker") if threads > 1 else None
+        self._sessions = Sessions(self._open, threads)
+        self._pixels = Pixels(net)
+        self._forcing = Forcing(net)
+        self._last_stage = len(net.backbone.stages.lengths) - 1
+        self._widths = [net.options[i] for i in net.gated_indices]
 
-    def _session(self, form: FormName, rules: Rules) -> Any:
-        """Opened when first asked for: one image has threads of its own, the workers share a session."""
-        if (form, rules) not in self._sessions:
-            self._sessions[form, rules] = self._open(form, rules, self.threads if form == "single" else 1)
-        return self._sessions[form, rules]
-
-    def _open(self, form: FormName, rules: Rules, threads: int) -> Any:
+    def _open(self, key: tuple[FormName, Rules]) -> Any:
+        """One image has threads of its own, the workers share a session."""
+        form, rules = key
+        threads = self.threads if form == "single" else 1
         fast = self._open_blocked(form, rules, threads) if self.layout == "blocked" else None
         return fast or self._open_plain(form, rules, threads)
 
@@ -113,30 +132,41 @@ class OnnxExecutor:
             return None
         return fast if wrong is None else None
 
-    def __call__(self, images: Tensor, force: Tensor | None = None) -> Trace:
-        """Run images (B, C, H, W), uint8 or normalised float; `force`: decisions (B, N) or (N,) to run, routers
-        still computed."""
-        x = self.net.prepare(images).float()
+    def __call__(self, images: Tensor, force: Tensor | None = None, shift: float | None = None) -> Trace:
+        """Run images (B, C, H, W), uint8 or float.
+
+        Args:
+            force: decisions (B, N) or (N,) to run, routers still computed.
+            shift: the decision threshold; None takes the network's.
+        """
+        self.net.check_images(images)
+        if len(images) == 0:
+            raise UserError("there are no images to run: give at least one.")
         bias = None
         if force is not None:
-            bias = force_bias(self.net, self.net.checked_path(images, force))
-        if len(x) == 0:
-            raise UserError("there are no images to run: give at least one.")
-        return self._trace(self.arrays(x.numpy(), bias), self._rules_of(bias))
+            decisions = np.asarray(force)
+            if not self._forcing.valid(decisions, len(images)):
+                self.net.checked_path(images, force)  # says what is wrong
+            bias = self._forcing.bias(decisions, len(images))
+        rules = self._rules_of(bias)
+        return self._trace(self.arrays(self._pixels(images), bias, shift), rules)
 
     def _rules_of(self, bias: np.ndarray | None) -> Rules:
         """Forced decisions run to the end and cost what they cost."""
         return self.rules if bias is None else Rules()
 
-    def arrays(self, images: np.ndarray, bias: np.ndarray | None = None) -> list[np.ndarray]:
+    def arrays(
+        self, images: np.ndarray, bias: np.ndarray | None = None, shift: float | None = None
+    ) -> list[np.ndarray]:
         """Normalised float32 images (B, C, H, W), router bias (B, R) or None -> logits, decisions; then router logits
         where they were asked for and, without a bias, (B, 1) exit stages where samples may leave early."""
         form: FormName = "single" if len(images) == 1 else "batch"
         rules = self._rules_of(bias)
         values = dict(self._rule_values) if bias is None else {}
-        if self.net.gated_indices:
-            values["decision_shift"] = self.net.decision_shift.numpy().astype(np.float32)
-        return self._run(self._session(form, rules), form, images, values, bias)
+        if self._widths:
+            threshold = float(self.net.decision_shift) if shift is None else shift
+            values["decision_shift"] = np.array(threshold, np.float32)
+        return self._run(self._sessions[form, rules], form, images, values, bias)
 
     def _run(
         self, session: Any, form: FormName, images: np.ndarray, values: dict[str, Any], bias: np.ndarray | None = None
@@ -147,33 +177,32 @@ class OnnxExecutor:
 
         def run(start: int) -> list[np.ndarray]:
             part = slice(start, start + chunk)
-            rows = {} if bias is None or not self.net.gated_indices else {"router_bias": bias[part]}
+            rows = {} if bias is None or not self._widths else {"router_bias": bias[part]}
             return session.run(None, {"image": images[part], **values, **rows})
 
         if len(starts) == 1:
             return run(0)
-        several = form == "batch" and self._workers is not None
-        parts = list(self._workers.map(run, starts) if several else map(run, starts))  # type: ignore[union-attr]
+        parts = self._sessions.map(run, starts) if form == "batch" else map(run, starts)
         return [np.concatenate(columns) for columns in zip(*parts, strict=True)]
 
     def _trace(self, outputs: list[np.ndarray], rules: Rules) -> Trace:
         logits, decisions, *more = (torch.from_numpy(array) for array in outputs)
-        exit_stage = torch.full((len(logits),), len(self.net.backbone.stages.lengths) - 1)
-        if rules.exits:
-            exit_stage = more.pop().squeeze(1)
-        widths = [self.net.options[i] for i in self.net.gated_indices]
-        return Trace(
+        left_at = more.pop() if rules.exits else None
+        net, last, widths = self.net, self._last_stage, self._widths
+
+        def exit_stage() -> Tensor:
+            return torch.full((len(logits),), last) if left_at is None else left_at.squeeze(1)
+
+        return LazyTrace(
+            {
+                "router_logits": lambda: more[0].split(widths, 1) if more else (),
+                "log_prob": lambda: logits.new_zeros(len(logits), len(widths)),
+                "exit_stage": exit_stage,
+                "macs": lambda: net.macs_of(decisions, exit_stage(), routed=net.router is not None, heads=rules.exits),
+            },
             logits=logits,
             stage_logits=(logits,),
-            block_features=(),
-            stage_features=(),
-            aligned_features=(),
-            router_logits=more[0].split(widths, 1) if more else (),
-            gates=(),
-            log_prob=logits.new_zeros(len(logits), len(widths)),
             decisions=decisions,
-            macs=self.net.macs_of(decisions, exit_stage, routed=self.net.router is not None, heads=rules.exits),
-            exit_stage=exit_stage,
         )
 
 
@@ -190,28 +219,33 @@ class StaticExecutor:
         self.net = net
         self.threads = threads
         self.model = path_model(net).SerializeToString()
-        self.workers = ThreadPoolExecutor(threads) if workers and threads > 1 else None
+        self.shares = workers and threads > 1
+        self._sessions = Sessions(self._open, threads)
+        self._pixels = Pixels(net)
 
-    @cached_property
-    def _whole(self) -> Any:
-        return open_session(self.model, self.threads, spinning=self.threads > 1)
+    def _open(self, threads: int) -> Any:
+        return open_session(self.model, threads, spinning=threads > 1)
 
-    @cached_property
-    def _part(self) -> Any:
-        return open_session(self.model, 1)
-
-    def __call__(self, images: Tensor) -> Trace:
-        x = self.net.prepare(images).float().numpy()
-        logits = torch.from_numpy(self.run(x))
-        decisions = (torch.tensor(self.net.options) - 1).expand(len(x), -1)
-        exit_stage = torch.full((len(x),), len(self.net.backbone.stages.lengths) - 1)
-        empty = logits.new_zeros(len(x), 0)
-        macs = self.net.macs_of(decisions, exit_stage, routed=False, heads=False)
-        return Trace(logits, (logits,), (), (), (), (), (), empty, decisions, macs, exit_stage)
+    def __call__(self, images: Tensor, force: Tensor | None = None, shift: float | None = None) -> Trace:
+        """Run images (B, C, H, W), uint8 or float. There is nothing to force or to shift."""
+        self.net.check_images(images)
+        net, logits = self.net, torch.from_numpy(self.run(self._pixels(images)))
+        count, last = len(logits), len(self.net.backbone.stages.lengths) - 1
+        return LazyTrace(
+            {
+                "log_prob": lambda: logits.new_zeros(count, 0),
+                "decisions": lambda: (torch.tensor(net.options) - 1).expand(count, -1),
+                "exit_stage": lambda: torch.full((count,), last),
+                "macs": lambda: torch.full((count,), net.static_macs),
+            },
+            logits=logits,
+            stage_logits=(logits,),
+        )
 
     def run(self, images: np.ndarray) -> np.ndarray:
-        if self.workers is None or len(images) == 1:
-            return self._whole.run(None, {"image": images})[0]
+        if not self.shares or len(images) == 1:
+            return self._sessions[self.threads].run(None, {"image": images})[0]
+        session = self._sessions[1]
         chunk = min(CHUNK, -(-len(images) // self.threads))
         parts = [images[start : start + chunk] for start in range(0, len(images), chunk)]
-        return np.concatenate(list(self.workers.map(lambda part: self._part.run(None, {"image": part})[0], parts)))
+        return np.concatenate(self._sessions.map(lambda part: session.run(None, {"image": part})[0], parts))
