@@ -2,10 +2,10 @@
 
     python benchmarks/door.py [--digits RUN] [--data cifar10:PATH] [--rounds 200] [--out benchmarks/results/door.json]
 
-One process, one thread, batch 1; the three are called in turn, so that a disturbance hits all. Figures are medians over
-rounds; ratios are medians of the ratio within a round, in wall time and in processor time. Decisions: half of the blocks
-of a fresh ResNet-110 forced (routers run and are overruled), the network's own for `cifar10-fast` and for the digits
-network of the README.
+One process, one thread, batch 1; the three are called in turn, so that a disturbance hits all. Figures are medians
+over rounds; ratios are medians of the ratio within a round, in wall time and in processor time. Decisions: half of the
+blocks of a fresh ResNet-110 forced (routers run and are overruled), the network's own for `cifar10-fast` and for the
+digits network of the README.
 """
 
 import argparse
@@ -16,7 +16,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import numpy as np
 import torch
 
 import spnet
@@ -68,7 +67,7 @@ def case(net: spnet.DynamicNetwork, images: torch.Tensor, forced: torch.Tensor |
     def calls_on(k: int) -> tuple[Callable[[], Any], Callable[[], Any], Callable[[], Any]]:
         image, array = images[k : k + 1], arrays[k : k + 1]
         force = None if forced is None else forced[k]
-        bias = None if forced is None else forcing.bias(forced[k].numpy(), 1)
+        bias = None if forced is None else forcing(forced[k].numpy(), 1)
         return lambda: engine(image, force), lambda: session.arrays(array, bias), lambda: static.run(array)
 
     each = [calls_on(k) for k in range(len(images))]

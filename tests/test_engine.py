@@ -143,6 +143,15 @@ def test_what_is_no_network_or_no_image_is_refused_in_one_line(wrong: Any):
         Engine(network())(wrong)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_infinite_values_are_refused_whatever_stands_beside_them(value: float):
+    x = images(2)
+    x[0, 0, 0, :4] = torch.tensor([value, float("inf"), -float("inf"), 3e38])
+    for executor in ("masked", "onnx"):
+        with pytest.raises(UserError, match="NaN or infinite"):
+            Engine(network(), executor)(x)
+
+
 @pytest.mark.parametrize("executor", ["masked", "onnx"])
 @pytest.mark.parametrize(
     "wrong", [torch.zeros(3, *SHAPE, dtype=torch.int64), torch.zeros(3, 8, 8), torch.zeros(2, 3, 8, 8)]
@@ -150,6 +159,15 @@ def test_what_is_no_network_or_no_image_is_refused_in_one_line(wrong: Any):
 def test_images_of_other_types_and_shapes(executor: str, wrong: torch.Tensor):
     with pytest.raises(UserError, match="images"):
         Engine(network(), executor)(wrong)
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_floats_are_taken_and_gradients_left_behind(kind: torch.dtype):
+    engine = Engine(network(), "onnx")
+    x = images(3).to(kind)
+    expected = engine(x.float())
+    torch.testing.assert_close(engine(x).logits, expected.logits)
+    torch.testing.assert_close(engine(x.float().requires_grad_()).logits, expected.logits)
 
 
 def test_floats_that_look_like_bytes_are_said():

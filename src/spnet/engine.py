@@ -15,7 +15,7 @@ from spnet.dynamic import DynamicNetwork
 from spnet.errors import ImagesWarning, UserError, check_share, choose
 from spnet.executors.eager import EagerProgram
 from spnet.executors.masked import masked
-from spnet.executors.runtime import Program, Rules
+from spnet.executors.runtime import Images, Program, Rules
 from spnet.executors.runtimes import RUNTIMES
 from spnet.heads import check_exit
 from spnet.measure.profile import Profile, load_profile
@@ -31,6 +31,8 @@ STATIC = "static"
 EXECUTORS = (AUTO, *RUNTIMES)
 BYTES = 16.0
 """Normalised images stay below this by far; those in 0 ... 255 do not."""
+BRIGHT = 3.0
+"""A mean that normalised images stay below: of a white image, whatever the data set, it is 2 to 3."""
 
 
 class Engine:
@@ -85,6 +87,7 @@ class Engine:
         if max_cost is not None:
             model.path_cost.spare(max_cost, heads=exit_confidence is not None)  # refuses what no path can meet
         self.model = model.eval()
+        self._input_shape = tuple(model.input_shape)
         self.executor = executor
         self.rules = Rules(exit_confidence, max_cost)
         self.expected_cost = expected_cost
@@ -174,8 +177,8 @@ class Engine:
         `auto`)."""
         return STATIC if self._static_program(batch_size) is not None else self._runtime(batch_size)
 
-    def __call__(self, images: Tensor | np.ndarray, force: Tensor | None = None) -> Trace:
-        """Run images (B, C, H, W), uint8 or normalised float.
+    def __call__(self, images: Images, force: Tensor | None = None) -> Trace:
+        """Run images (B, C, H, W), uint8 or normalised float, a tensor or an array.
 
         Args:
             force: decisions (B, N) or (N,) to run instead of the network's own; routers are still computed.
@@ -185,35 +188,52 @@ class Engine:
         """
         if self._pending_budget is not None:
             raise UserError("this engine has a budget but was not calibrated: call engine.calibrate(images) first.")
-        return self._run(self._checked(images), force)
+        return self._run(images, force)
 
-    def _checked(self, images: Tensor | np.ndarray) -> Tensor:
-        if isinstance(images, np.ndarray):
-            images = torch.from_numpy(np.ascontiguousarray(images))
-        if not isinstance(images, Tensor):
+    def _run(self, images: Images, force: Tensor | None = None) -> Trace:
+        checked = self._checked(images)
+        count = len(checked)
+        program = self._static_program(count) if force is None else None
+        program = program or self._program(self._runtime(count))
+        assert program is not None
+        return program(checked, force, self._own_shift)
+
+    def _checked(self, images: Images) -> Images:
+        """The images as an array where numpy can hold them, in the same memory; or a `UserError`."""
+        if isinstance(images, Tensor):
+            array = _array(images)
+            if array is None:
+                self.model.check_images(images)
+        elif isinstance(images, np.ndarray):
+            array = images
+        else:
             raise UserError(f"images are a tensor (B, C, H, W), or a numpy array; not {type(images).__name__}.")
-        self.model.check_images(images)
+        if array is not None:
+            kind = array.dtype
+            if array.ndim != 4 or array.shape[1:] != self._input_shape or not (kind == np.uint8 or kind.kind == "f"):
+                self._refuse(array)
         if len(images) == 0:
             raise UserError("there are no images to run: give at least one.")
-        if images.is_floating_point():
-            _check_values(images)
-        return images
+        if array is None:
+            _check_values(images.detach().float().cpu().numpy())  # type: ignore[union-attr]
+            return images
+        if array.dtype != np.uint8:
+            _check_values(array)
+        return array
 
-    def _run(self, images: Tensor, force: Tensor | None = None) -> Trace:
-        """Checked images."""
-        program = self._static_program(len(images)) if force is None else None
-        program = program or self._program(self._runtime(len(images)))
-        assert program is not None
-        return program(images, force, self.decision_shift)
+    def _refuse(self, array: np.ndarray) -> None:
+        """Say what is wrong with these images."""
+        try:
+            self.model.check_images(torch.from_numpy(array))
+        except TypeError as error:  # a type that torch does not know
+            raise UserError(f"images are uint8 (0 to 255) or normalised floats, not {array.dtype}.") from error
 
     def _counting(self) -> Callable[[Tensor], Trace]:
         """The network's own decisions under this engine's rules, whatever runs them later: what calibration counts."""
         program = EagerProgram(self.model, masked, self.rules, self._threads)
-        return lambda images: program(images, None, self.decision_shift)
+        return lambda images: program(images, None, self._own_shift)
 
-    def calibrate(
-        self, images: Tensor | np.ndarray, budget: float | None = None, *, budget_ms: float | None = None
-    ) -> float:
+    def calibrate(self, images: Images, budget: float | None = None, *, budget_ms: float | None = None) -> float:
         """Shift this engine's decision threshold until the mean cost on `images` is `budget`, or an image takes
         `budget_ms`; returns the cost reached. The network, and other engines of it, keep theirs.
 
@@ -254,12 +274,7 @@ class Engine:
 
         def timed(cost: float) -> "Latency":
             self.expected_cost = cost  # by which `auto` chooses
-            return measure(
-                lambda images: self._run(self._checked(images)),
-                split.images,
-                threads=self.threads,
-                runs=self.choice(1),
-            )
+            return measure(self._run, split.images, threads=self.threads, runs=self.choice(1))
 
         before = self.expected_cost
         try:
@@ -284,24 +299,29 @@ class _OwnThreshold:
         self.engine._own_shift = shift
 
 
-def _check_values(images: Tensor) -> None:
-    """Refuse NaN and infinite values, warn of bytes. By numpy on the processor: its calls are cheap, and it keeps no
-    threads that a forked child would miss."""
-    low, high = _extremes(images)
-    if not (np.isfinite(low) and np.isfinite(high)):
+def _array(images: Tensor) -> np.ndarray | None:
+    """The tensor's memory as an array; None on another device, or of a type that numpy lacks."""
+    try:
+        return images.numpy()
+    except RuntimeError:  # it carries a gradient
+        return _array(images.detach()) if images.requires_grad else None
+    except TypeError:
+        return None
+
+
+def _check_values(images: np.ndarray) -> None:
+    """Refuse NaN and infinite values, warn of bytes. One sum tells whether to look closer: it is not finite where a
+    value is not, and large where bytes are."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = float(images.sum())
+    if abs(total) <= BRIGHT * images.size:
+        return
+    if not np.isfinite(images).all():
         raise UserError("the images hold NaN or infinite values: check how they were normalised.")
-    if low >= 0 and high > BYTES:
+    if images.min() >= 0 and images.max() > BYTES:
         warnings.warn(
-            f"float images are taken as normalised, but these reach {high:.0f}: give bytes as uint8, and the network "
-            "normalises them.",
+            f"float images are taken as normalised, but these reach {images.max():.0f}: give bytes as uint8, and the "
+            "network normalises them.",
             ImagesWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
-
-
-def _extremes(images: Tensor) -> tuple[float, float]:
-    if images.device.type == "cpu" and images.dtype != torch.bfloat16:
-        values = images.detach().numpy()
-        return float(values.min()), float(values.max())  # both are NaN where any value is
-    low, high = images.detach().aminmax()
-    return float(low), float(high)

@@ -3,7 +3,6 @@
 Shapes: B samples, N blocks, L gated blocks (blocks with a router), K_i options of block i, S stages, C channels.
 """
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -51,19 +50,17 @@ class LazyTrace(Trace):
     than the bookkeeping about it. Pickle and copies make plain traces of it.
 
     Args:
-        later: by field, what works it out.
-        now: fields that are known; those in neither are empty tuples.
+        source: has a method without arguments for each field that is to be had; the others are empty tuples.
     """
 
-    def __init__(self, later: Mapping[str, Callable[[], Any]], **now: Any) -> None:
-        self.__dict__.update(now)
-        self._later = later
+    def __init__(self, source: Any) -> None:
+        self._source = source
 
     def __getattr__(self, name: str) -> Any:  # called only for what is not there yet
         if name not in Trace.__dataclass_fields__:
             raise AttributeError(f"a trace has no field '{name}'")
-        later = self.__dict__["_later"]
-        value = self.__dict__[name] = later[name]() if name in later else ()
+        found = getattr(self._source, name, tuple)
+        value = self.__dict__[name] = found()
         return value
 
     def __reduce__(self) -> tuple[Any, ...]:

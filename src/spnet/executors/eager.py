@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from spnet.dynamic import DynamicNetwork, Executor
 from spnet.executors import EAGER
-from spnet.executors.runtime import Program, Rules, Runtime
+from spnet.executors.runtime import Images, Program, Rules, Runtime
 from spnet.trace import Trace
 
 
@@ -39,7 +40,9 @@ class EagerProgram:
         self.modules = tuple(net.modules())
 
     @torch.no_grad()
-    def __call__(self, images: Tensor, force: Tensor | None, shift: float) -> Trace:
+    def __call__(self, images: Images, force: Tensor | None, shift: float | None) -> Trace:
+        if isinstance(images, np.ndarray):
+            images = torch.from_numpy(images)
         # A training may have switched it back: inference must not touch batch-norm statistics. Looking at flags is
         # cheap, `eval()` is not: it walks and writes all modules.
         if any(module.training for module in self.modules):

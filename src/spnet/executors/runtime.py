@@ -7,10 +7,13 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 from torch import Tensor
 
 from spnet.dynamic import DynamicNetwork
 from spnet.trace import Trace
+
+Images = np.ndarray | Tensor
 
 
 @dataclass(frozen=True)
@@ -24,12 +27,14 @@ class Rules:
 class Program(Protocol):
     """A network made ready to run. Called by several threads at once, pickled, copied and forked."""
 
-    def __call__(self, images: Tensor, force: Tensor | None, shift: float) -> Trace:
+    def __call__(self, images: Images, force: Tensor | None, shift: float | None) -> Trace:
         """Run checked images (B, C, H, W), uint8 or float.
 
         Args:
+            images: an array, whose memory may be the user's own; a tensor where numpy has no such thing (another
+                device, bfloat16).
             force: decisions (B, N) or (N,) instead of the network's own; routers run all the same.
-            shift: the decision threshold, as `DynamicNetwork.decision_shift`.
+            shift: the decision threshold; None takes `DynamicNetwork.decision_shift` as it is now.
         """
         ...
 

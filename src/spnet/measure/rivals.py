@@ -80,7 +80,7 @@ def _session(net: DynamicNetwork, threads: int, exit_confidence: float | None, l
     forcing = Forcing(net)
 
     def prepare(images: np.ndarray, decisions: np.ndarray | None) -> Call:
-        bias = None if decisions is None else forcing.bias(decisions, len(images))
+        bias = None if decisions is None else forcing(decisions, len(images))
         return partial(executor.arrays, images, bias)
 
     return prepare

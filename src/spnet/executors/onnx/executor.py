@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from spnet.dynamic import DynamicNetwork
-from spnet.errors import UserError
 from spnet.executors.onnx.agreement import (
     difference_under_rules,
     disagreement,
@@ -27,6 +26,7 @@ from spnet.executors.onnx.network import FormName, dynamic_model, path_model
 from spnet.executors.onnx.runtime import load_runtime, open_session
 from spnet.executors.onnx.sessions import Sessions
 from spnet.executors.onnx.walk import Rules
+from spnet.executors.runtime import Images
 from spnet.trace import LazyTrace, Trace
 
 CHUNK = 16
@@ -34,21 +34,26 @@ CHUNK = 16
 
 
 class Pixels:
-    """Images -> what a graph takes: as `DynamicNetwork.prepare`, by numpy, whose calls are cheap and which keeps no
-    threads that a forked child would miss."""
+    """Images -> what a graph takes: as `DynamicNetwork.prepare`, by numpy. Between two runs of a network its weights
+    have pushed all else out of the cache, where each first torch function costs a tenth of a millisecond; and numpy
+    keeps no threads that a forked child would miss."""
 
     def __init__(self, net: DynamicNetwork) -> None:
         self.mean, self.std = (values.numpy().astype(np.float32) for values in (net.mean, net.std))
 
-    def __call__(self, images: Tensor) -> np.ndarray:
+    def __call__(self, images: Images) -> np.ndarray:
         """(B, C, H, W) uint8 or float -> normalised float32."""
-        if images.dtype == torch.uint8:
-            scaled = images.numpy().astype(np.float32)
-            scaled /= 255
-            scaled -= self.mean
-            scaled /= self.std
-            return scaled
-        return images.detach().float().contiguous().numpy()
+        if isinstance(images, np.ndarray):
+            array = images
+        else:
+            array = (images if images.dtype == torch.uint8 else images.detach().float()).cpu().numpy()
+        if array.dtype != np.uint8:
+            return np.ascontiguousarray(array, np.float32)
+        scaled = array.astype(np.float32, order="C")
+        scaled /= 255
+        scaled -= self.mean
+        scaled /= self.std
+        return scaled
 
 
 class OnnxExecutor:
@@ -94,8 +99,8 @@ class OnnxExecutor:
         self._sessions = Sessions(self._open, threads)
         self._pixels = Pixels(net)
         self._forcing = Forcing(net)
-        self._last_stage = len(net.backbone.stages.lengths) - 1
         self._widths = [net.options[i] for i in net.gated_indices]
+        self._network_shift = net.decision_shift.numpy()  # a view: it follows the network
 
     def _open(self, key: tuple[FormName, Rules]) -> Any:
         """One image has threads of its own, the workers share a session."""
@@ -132,24 +137,20 @@ class OnnxExecutor:
             return None
         return fast if wrong is None else None
 
-    def __call__(self, images: Tensor, force: Tensor | None = None, shift: float | None = None) -> Trace:
-        """Run images (B, C, H, W), uint8 or float.
+    def __call__(self, images: Images, force: Tensor | None = None, shift: float | None = None) -> Trace:
+        """Run images (B, C, H, W), uint8 or float, of the right size.
 
         Args:
             force: decisions (B, N) or (N,) to run, routers still computed.
             shift: the decision threshold; None takes the network's.
         """
-        self.net.check_images(images)
-        if len(images) == 0:
-            raise UserError("there are no images to run: give at least one.")
         bias = None
         if force is not None:
-            decisions = np.asarray(force)
-            if not self._forcing.valid(decisions, len(images)):
-                self.net.checked_path(images, force)  # says what is wrong
-            bias = self._forcing.bias(decisions, len(images))
-        rules = self._rules_of(bias)
-        return self._trace(self.arrays(self._pixels(images), bias, shift), rules)
+            decisions = force.numpy() if isinstance(force, Tensor) else np.asarray(force)
+            bias = self._forcing(decisions, len(images))
+            if bias is None:
+                self.net.checked_path(torch.empty(len(images)), torch.as_tensor(force))  # says what is wrong
+        return LazyTrace(_Ran(self.net, self.arrays(self._pixels(images), bias, shift), self._rules_of(bias)))
 
     def _rules_of(self, bias: np.ndarray | None) -> Rules:
         """Forced decisions run to the end and cost what they cost."""
@@ -164,8 +165,7 @@ class OnnxExecutor:
         rules = self._rules_of(bias)
         values = dict(self._rule_values) if bias is None else {}
         if self._widths:
-            threshold = float(self.net.decision_shift) if shift is None else shift
-            values["decision_shift"] = np.array(threshold, np.float32)
+            values["decision_shift"] = self._network_shift if shift is None else np.array(shift, np.float32)
         return self._run(self._sessions[form, rules], form, images, values, bias)
 
     def _run(
@@ -185,25 +185,40 @@ class OnnxExecutor:
         parts = self._sessions.map(run, starts) if form == "batch" else map(run, starts)
         return [np.concatenate(columns) for columns in zip(*parts, strict=True)]
 
-    def _trace(self, outputs: list[np.ndarray], rules: Rules) -> Trace:
-        logits, decisions, *more = (torch.from_numpy(array) for array in outputs)
-        left_at = more.pop() if rules.exits else None
-        net, last, widths = self.net, self._last_stage, self._widths
 
-        def exit_stage() -> Tensor:
-            return torch.full((len(logits),), last) if left_at is None else left_at.squeeze(1)
+class _Ran:
+    """What a graph put out, as the fields of a trace."""
 
-        return LazyTrace(
-            {
-                "router_logits": lambda: more[0].split(widths, 1) if more else (),
-                "log_prob": lambda: logits.new_zeros(len(logits), len(widths)),
-                "exit_stage": exit_stage,
-                "macs": lambda: net.macs_of(decisions, exit_stage(), routed=net.router is not None, heads=rules.exits),
-            },
-            logits=logits,
-            stage_logits=(logits,),
-            decisions=decisions,
-        )
+    def __init__(self, net: DynamicNetwork, outputs: list[np.ndarray], rules: Rules) -> None:
+        self.net = net
+        self.outputs = outputs
+        self.rules = rules
+
+    def logits(self) -> Tensor:
+        return torch.from_numpy(self.outputs[0])
+
+    def stage_logits(self) -> tuple[Tensor, ...]:
+        return (self.logits(),)
+
+    def decisions(self) -> Tensor:
+        return torch.from_numpy(self.outputs[1])
+
+    def router_logits(self) -> tuple[Tensor, ...]:
+        more = self.outputs[2 : -1 if self.rules.exits else None]
+        widths = [self.net.options[i] for i in self.net.gated_indices]
+        return torch.from_numpy(more[0]).split(widths, 1) if more else ()
+
+    def log_prob(self) -> Tensor:
+        return torch.zeros(len(self.outputs[0]), len(self.net.gated_indices))
+
+    def exit_stage(self) -> Tensor:
+        if self.rules.exits:
+            return torch.from_numpy(self.outputs[-1]).squeeze(1)
+        return torch.full((len(self.outputs[0]),), len(self.net.backbone.stages.lengths) - 1)
+
+    def macs(self) -> Tensor:
+        routed = self.net.router is not None
+        return self.net.macs_of(self.decisions(), self.exit_stage(), routed=routed, heads=self.rules.exits)
 
 
 class StaticExecutor:
@@ -226,21 +241,9 @@ class StaticExecutor:
     def _open(self, threads: int) -> Any:
         return open_session(self.model, threads, spinning=threads > 1)
 
-    def __call__(self, images: Tensor, force: Tensor | None = None, shift: float | None = None) -> Trace:
-        """Run images (B, C, H, W), uint8 or float. There is nothing to force or to shift."""
-        self.net.check_images(images)
-        net, logits = self.net, torch.from_numpy(self.run(self._pixels(images)))
-        count, last = len(logits), len(self.net.backbone.stages.lengths) - 1
-        return LazyTrace(
-            {
-                "log_prob": lambda: logits.new_zeros(count, 0),
-                "decisions": lambda: (torch.tensor(net.options) - 1).expand(count, -1),
-                "exit_stage": lambda: torch.full((count,), last),
-                "macs": lambda: torch.full((count,), net.static_macs),
-            },
-            logits=logits,
-            stage_logits=(logits,),
-        )
+    def __call__(self, images: Images, force: Tensor | None = None, shift: float | None = None) -> Trace:
+        """Run images (B, C, H, W), uint8 or float, of the right size. There is nothing to force or to shift."""
+        return LazyTrace(_RanInFull(self.net, [self.run(self._pixels(images))], Rules()))
 
     def run(self, images: np.ndarray) -> np.ndarray:
         if not self.shares or len(images) == 1:
@@ -249,3 +252,16 @@ class StaticExecutor:
         chunk = min(CHUNK, -(-len(images) // self.threads))
         parts = [images[start : start + chunk] for start in range(0, len(images), chunk)]
         return np.concatenate(self._sessions.map(lambda part: session.run(None, {"image": part})[0], parts))
+
+
+class _RanInFull(_Ran):
+    """The same of the static network: every decision is the last option, and no router is charged."""
+
+    def decisions(self) -> Tensor:
+        return (torch.tensor(self.net.options) - 1).expand(len(self.outputs[0]), -1)
+
+    def log_prob(self) -> Tensor:
+        return torch.zeros(len(self.outputs[0]), 0)
+
+    def macs(self) -> Tensor:
+        return torch.full((len(self.outputs[0]),), self.net.static_macs)

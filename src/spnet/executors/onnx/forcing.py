@@ -10,36 +10,37 @@ FORCE = 1e30
 
 
 class Forcing:
-    """Decisions -> router bias, without a loop over blocks: it is paid at every forced call.
+    """Decisions -> router bias, in a handful of array operations: it is paid at every forced call.
 
-    Shapes: B samples, N blocks, L gated blocks, R = sum of K_i over gated blocks.
+    Shapes: B samples, N blocks, R = sum of K_i over gated blocks.
     """
 
     def __init__(self, net: DynamicNetwork) -> None:
-        self.gated = np.array(net.gated_indices, np.int64)
-        widths = np.array([net.options[i] for i in net.gated_indices], np.int64)
-        self.starts = np.cumsum(widths) - widths
-        self.width = int(widths.sum())
-        self.lowest = net.cheapest_path.cpu().numpy()
-        self.options = np.array(net.options)
+        gated = net.gated_indices
+        fixed = [i for i in range(len(net.options)) if i not in set(gated)]
+        self.blocks = len(net.options)
+        columns = [(i, k) for i in gated for k in range(net.options[i])]
+        self.width = len(columns)
+        # A block without a router has one decision that is right: its column is looked at, and left out of the bias.
+        columns += [(i, net.options[i] - 1) for i in fixed]
+        self.block_of_column, self.option_of_column = np.array(columns, np.int64).reshape(-1, 2).T.copy()
 
-    def valid(self, decisions: np.ndarray, batch: int) -> bool:
-        """Whether integers (B, N) or (N,) name a path for each of `batch` samples."""
-        shape = decisions.shape[-1:] if decisions.ndim == 1 else decisions.shape
-        return (
-            decisions.dtype.kind in "iu"
-            and shape == ((len(self.options),) if decisions.ndim == 1 else (batch, len(self.options)))
-            and bool(((decisions >= self.lowest) & (decisions < self.options)).all())
-        )
-
-    def bias(self, decisions: np.ndarray, batch: int) -> np.ndarray:
-        """(B, R) float32: `FORCE` at the option each sample is to take. Decisions (B, N) or (N,)."""
+    def __call__(self, decisions: np.ndarray, batch: int) -> np.ndarray | None:
+        """(B, R) float32: `FORCE` at the option each sample is to take. None where the decisions, (B, N) or (N,)
+        integers, do not name a path for each of `batch` samples."""
+        if decisions.dtype.kind not in "iu" or decisions.shape not in ((self.blocks,), (batch, self.blocks)):
+            return None
+        taken = decisions[..., self.block_of_column] == self.option_of_column
+        if np.count_nonzero(taken) != decisions.size:
+            return None
         bias = np.zeros((batch, self.width), np.float32)
-        columns = self.starts + decisions[..., self.gated].clip(min=0)
-        bias[np.arange(batch)[:, None], columns] = FORCE
+        bias[:] = taken[..., : self.width]
+        bias *= np.float32(FORCE)
         return bias
 
 
 def force_bias(net: DynamicNetwork, decisions: Tensor) -> np.ndarray:
-    """(B, R) as `Forcing.bias`, from a tensor (B, N)."""
-    return Forcing(net).bias(decisions.cpu().numpy(), len(decisions))
+    """(B, R) as `Forcing`, from a tensor (B, N) that names paths."""
+    bias = Forcing(net)(decisions.cpu().numpy(), len(decisions))
+    assert bias is not None
+    return bias
