@@ -163,7 +163,13 @@ def test_a_process_that_is_killed_ends_the_run_in_one_line(tmp_path: Path) -> No
 
 def test_a_batch_job_of_one_task_trains_with_two_processes(tmp_path: Path) -> None:
     """What a cluster's job sets in the environment does not matter."""
-    job = {"SLURM_NTASKS": "1", "SLURM_JOB_ID": "7", "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_JOB_NAME": "train"}
+    job = {
+        "SLURM_NTASKS": "1",
+        "SLURM_JOB_ID": "7",
+        "SLURM_PROCID": "0",
+        "SLURM_LOCALID": "0",
+        "SLURM_JOB_NAME": "train",
+    }
     flags = "--method static --backbone resnet8 --subset 64 --batch-size 32 --epochs 1 --devices 2"
     done = subprocess.run(
         [sys.executable, "-m", "spnet", "train", *flags.split(), "--out", str(tmp_path / "run")],

@@ -43,7 +43,7 @@ def refuse_other_data(dataset: Dataset, record: dict[str, Any], run: Path) -> No
     for name, words in (("classes", "classes"), ("input_shape", "image shape")):
         if list(record[name]) != now[name]:
             raise UserError(
-                f"{run} was trained on other data: {words} {_brief(record[name])}, here {_brief(now[name])}."
+                f"{run} was trained on other data: its {words} {_brief(record[name])}, here {_brief(now[name])}."
             )
     for name in ("mean", "std"):
         if len(record[name]) != len(now[name]) or any(
