@@ -4,15 +4,13 @@ import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from spnet.errors import UserError
+
+MOST = 1024
+
 
 def add_threads(parser: argparse.ArgumentParser, of: str = "") -> None:
-    parser.add_argument("--threads", type=_count, metavar="N", help=f"torch threads{of}; default: torch's own choice")
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 1024:
-        raise argparse.ArgumentTypeError(f"a number from 1 to 1024, not '{text}'")
-    return int(text)
+    parser.add_argument("--threads", type=int, metavar="N", help=f"torch threads{of}; default: torch's own choice")
 
 
 @contextmanager
@@ -21,6 +19,9 @@ def computing_with(threads: int | None) -> Iterator[None]:
     if threads is None:
         yield
         return
+    if not 1 <= threads <= MOST:
+        bound = f"at least 1, not {threads}" if threads < 1 else f"at most {MOST}, not {threads}"
+        raise UserError(f"threads must be {bound}.")
     import torch
 
     before = torch.get_num_threads()

@@ -13,36 +13,32 @@ OWN = ("mean", "std", "decision_shift")
 ABOUT_CLASSES = ("backbone.head.", "stage_heads.classifiers.")
 
 
-def initialise(net: DynamicNetwork, folder: Path, backbone: str, classes: list[str]) -> str:
+def initialise(net: DynamicNetwork, folder: Path, classes: list[str]) -> str:
     """Take over from another run whatever fits by name and shape; the whole backbone must fit, but for its head. Heads
     are taken where the classes are the same.
 
     Args:
-        net: the new network, changed in place; `backbone` is its name, `classes` are the names of its classes.
+        net: the new network, changed in place; `classes` are the names of its classes.
 
     Returns what was taken and what is new, in one line.
 
     Raises:
         UserError: the run cannot be read, or has another backbone.
     """
-    config, facts = read_config(folder)
+    _, facts = read_config(folder)
     try:
         given = load_tensors(folder / "model.safetensors")
     except OSError as error:
         raise UserError(f"--init {folder}: its model.safetensors cannot be read ({error}).") from error
-    if config.backbone != backbone:
-        raise UserError(
-            f"--init {folder}: its backbone is {config.backbone}, not {backbone}: use a run of the same one."
-        )
     same = list(facts["classes"]) == classes
     own = net.state_dict()
     fitting = {name: given[name] for name in own if _fits(name, own[name], given.get(name), same)}
     new = [name for name in own if name not in fitting and name not in OWN]
     lacking = [name for name in new if name.startswith("backbone.") and not name.startswith("backbone.head.")]
     if lacking:
-        found = "missing" if lacking[0] not in given else f"{_shape(given[lacking[0]])}, not {_shape(own[lacking[0]])}"
         raise UserError(
-            f"--init {folder}: its backbone differs ('{lacking[0]}' is {found}): other channels or another block rule."
+            f"--init {folder}: its backbone differs (no matching '{lacking[0]}'); use a run of the same backbone, block "
+            "rule and image channels."
         )
     net.load_state_dict(fitting, strict=False)
     return _told(folder, fitting, new, same)
@@ -52,10 +48,6 @@ def _fits(name: str, own: Tensor, given: Tensor | None, same_classes: bool) -> b
     if name in OWN or (name.startswith(ABOUT_CLASSES) and not same_classes):
         return False
     return given is not None and given.shape == own.shape
-
-
-def _shape(tensor: Tensor) -> str:
-    return "x".join(map(str, tensor.shape))
 
 
 def _told(folder: Path, fitting: dict[str, Tensor], new: list[str], same_classes: bool) -> str:

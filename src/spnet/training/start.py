@@ -38,7 +38,7 @@ def build(
         seed=training.seed,
     )
     if init is not None:
-        note(initialise(net, init, config.backbone, list(dataset.classes)))
+        note(initialise(net, init, list(dataset.classes)))
     net = net.to(device)
     if training.channels_last:
         net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
