@@ -37,8 +37,8 @@ def initialise(net: DynamicNetwork, folder: Path, classes: list[str]) -> str:
     lacking = [name for name in new if name.startswith("backbone.") and not name.startswith("backbone.head.")]
     if lacking:
         raise UserError(
-            f"--init {folder}: its backbone differs (no matching '{lacking[0]}'); use a run of the same backbone, block "
-            "rule and image channels."
+            f"--init {folder}: its backbone differs (no matching '{lacking[0]}'); use a run of the same backbone, "
+            "block rule and image channels."
         )
     net.load_state_dict(fitting, strict=False)
     return _told(folder, fitting, new, same)
