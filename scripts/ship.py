@@ -16,7 +16,7 @@ from spnet.errors import UserError
 from spnet.files import read_json, write_bytes, write_json, write_text
 from spnet.report.card import card
 from spnet.runs import load, run_folder
-from spnet.training.checkpoint import read_config
+from spnet.training.checkpoint import read_config, without_place
 from spnet.training.config import RunConfig
 from spnet.training.runner import with_curves
 
@@ -41,7 +41,7 @@ def ship(run: str, name: str, static: str = "", ladder: list[str] | None = None,
     if record["made_with"]["commit"].endswith("-dirty"):
         print(f"ship: {run} was trained on changed sources, {record['made_with']['commit']}", file=sys.stderr)
     start = record.get("started_from")
-    write_json(out / "config.json", {**facts, **data, **({"started_from": start} if start else {})})
+    write_json(out / "config.json", {**without_place(facts), **({"started_from": start} if start else {})})
     write_json(out / "result.json", {**record, "config": {**record["config"], **data}})
     write_text(out / "card.md", text)
     write_bytes(out / "model.safetensors", (folder / "model.safetensors").read_bytes())  # last: it makes a name of it

@@ -199,6 +199,19 @@ def test_reestimation_is_the_mean_over_batches():
     assert torch.allclose(norm.running_var, torch.stack([x.var((0, 2, 3)) for x in parts]).mean(0), rtol=1e-4)
 
 
+def test_reestimation_weighs_images_not_batches():
+    """A last batch of one image counts as one image: the statistics are those of one batch, all but exactly."""
+    split = pixels(33)
+    states = []
+    for batch_size in (33, 32):
+        net = network()
+        reestimate_batch_norm(net, split, batch_size=batch_size)
+        states.append(net.backbone.stem[1])  # type: ignore[index]
+    whole, parted = states
+    assert torch.allclose(parted.running_mean, whole.running_mean, atol=1e-5)
+    assert torch.allclose(parted.running_var, whole.running_var, rtol=0.03)
+
+
 def test_reestimation_sees_images_as_training_showed_them():
     split, augmentation = pixels(64), Augmentation(pad=3, flip=False)
 

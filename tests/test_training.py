@@ -545,7 +545,7 @@ def test_a_bare_machine_trains_too(train: Train, monkeypatch: pytest.MonkeyPatch
         spnet.load(folder)
 
 
-def test_one_device_needs_no_fabric():
+def test_training_needs_no_lightning():
     """In a process of its own: whatever this one has imported before says nothing."""
     script = (
         "import sys, torch; from spnet.training.fit import fit; from spnet.training.devices import take_place; "

@@ -4,4 +4,5 @@ import sys
 
 from spnet.cli import main
 
-sys.exit(main())
+if __name__ == "__main__":  # the other processes of `--devices N` load this file too
+    sys.exit(main())

@@ -38,19 +38,38 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
 
 
 @contextlib.contextmanager
-def alone(lock: Path) -> Iterator[None]:
+def alone(lock: Path, wait: bool = True) -> Iterator[None]:
     """One process at a time, where the system has file locks; the others wait, then look at what the first has done.
 
-    The lock ends with the process that holds it, however that ends.
+    The lock ends with the process that holds it, however that ends; its file goes when the block ends.
+
+    Raises:
+        BlockingIOError: another process is inside, and `wait` is False.
     """
     try:
         import fcntl
     except ImportError:
         yield
         return
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    while True:
+        with lock.open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not _is(file.fileno(), lock):
+                continue  # whoever held it has removed it: a third process may lock a new one
+            try:
+                yield
+            finally:
+                with contextlib.suppress(OSError):
+                    lock.unlink()
+            return
+
+
+def _is(file: int, path: Path) -> bool:
+    """Whether `path` still names the open file."""
+    try:
+        return os.path.samestat(os.fstat(file), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def remove_leftovers(folder: Path) -> None:

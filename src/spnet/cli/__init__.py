@@ -7,13 +7,14 @@ carries one JSON object and nothing else. Heavy imports happen inside `run`, so 
 import argparse
 import importlib
 import json
-import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from spnet.cli.streams import hush, usable_streams
 from spnet.errors import DivergedError, UserError, did_you_mean
 from spnet.version import __version__
+from spnet.waiting import wait_asleep
 
 VERBS = {
     "train": "train a network; with no arguments SP-Net on the embedded digits",
@@ -45,9 +46,16 @@ class Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
-    argv = [
-        *(sys.argv[1:] if argv is None else argv)
-    ]  # once imported, the verb's module hides the built-in `list` here
+    # Once imported, the verb's module hides the built-in `list` here.
+    words = [*(sys.argv[1:] if argv is None else argv)]
+    if words[:1] != ["bench"]:  # a bench must not slow the rivals down that it measures
+        wait_asleep()
+    with usable_streams():
+        return _answer(words)
+
+
+def _answer(argv: list[str]) -> int:
+    """The command's exit code; what went wrong as one line."""
     try:
         return _dispatch(argv)
     except UserError as error:
@@ -57,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"spnet: the run diverged: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # whoever read our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more
+        hush(sys.stdout)
         return 0
     except KeyboardInterrupt:
         print("spnet: interrupted; a run goes on with --resume, a list when it is called again.", file=sys.stderr)
@@ -87,6 +95,7 @@ def _dispatch(argv: list[str]) -> int:
         print(json.dumps(result))
     else:
         print(module.describe(result))
+    sys.stdout.flush()  # here, where a reader who has left is noticed
     return 1 if result.get("failed") else 0
 
 

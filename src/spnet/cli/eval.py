@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from spnet.cli import Parser
 from spnet.cli.rules import add_rules, rules_of
+from spnet.cli.threads import add_threads
+from spnet.cli.words import paths
 
 if TYPE_CHECKING:
     from spnet.data import Dataset
@@ -29,7 +31,7 @@ def configure(parser: Parser, argv: list[str]) -> None:
     )
     add_rules(parser)
     parser.add_argument("--data", metavar="NAME[:PATH]", help="where the images lie; default: the run's own")
-    parser.add_argument("--threads", type=int, metavar="N", help="torch threads")
+    add_threads(parser)
     parser.add_argument("--sweep", action="store_true", help="the whole trade-off: many budgets and early exits")
     parser.add_argument("--out", metavar="DIR", help="write the sweep's table and picture there")
 
@@ -151,7 +153,7 @@ def describe(result: dict[str, Any]) -> str:
         f"accuracy            {result['accuracy']:.2f} %  (n = {result['n']}; by stage {stages})",
         f"cost                {result['macs_mean'] / 1e6:.3f} MMACs = {result['gflops_mean']:.5f} GFLOPs = "
         f"{100 * result['cost_ratio']:.1f} % of static",
-        f"execution rate      {result['execution_rate']:.3f}, {result['distinct_paths']} distinct paths",
+        f"execution rate      {result['execution_rate']:.3f}, {paths(result['distinct_paths'])}",
         f"shuffled paths      {result['accuracy_shuffled_paths']:.2f} %   "
         f"one fixed path {result['accuracy_fixed_path']:.2f} % at {100 * result['cost_ratio_fixed_path']:.1f} %",
         f"evolution KL        {'not seen by this executor' if kl is None else format(kl, '.5f')}",

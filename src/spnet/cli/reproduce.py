@@ -6,6 +6,7 @@ from typing import Any
 
 from spnet.cli import Parser
 from spnet.cli.live import live
+from spnet.cli.threads import add_threads, computing_with
 
 IMAGES = {"digits": 1347, "cifar10": 50_000, "cifar100": 50_000}
 
@@ -24,6 +25,7 @@ def configure(parser: Parser, argv: list[str]) -> None:
     parser.add_argument("--work", default="runs/reproduce", metavar="DIR", help="run folders under way")
     parser.add_argument("--data", action="append", default=[], metavar="NAME:PATH", help="where a data set lies")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="runs at a time (0: in this process)")
+    add_threads(parser, " of each run")
     parser.add_argument("--seeds", type=int, metavar="N", help="how many seeds; default: all of the scale's")
     parser.add_argument(
         "--reading", default=FITTING, metavar="R", help=f"table1: what the weights are: {', '.join(READINGS)}"
@@ -49,8 +51,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     failed: dict[str, str] = {}
     if not args.finished_only:
         work, workers = Path(args.work), args.workers
-        with live() as show:
-            board = run_all(runs, results=results, work=work, workers=workers, networks=networks, show=show)
+        places = {"results": results, "work": work, "networks": networks}
+        with live() as show, computing_with(args.threads):  # which is how runs in this process are computed
+            board = run_all(runs, **places, workers=workers, threads=args.threads, show=show)
         failed = board.failed
     files, left_out = [], []
     for target in targets:

@@ -1,13 +1,18 @@
 """`spnet train`: train a run into a folder, or continue one."""
 
 import argparse
+import os
+import shlex
 import sys
 import time
-from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from spnet.cli import Parser
+from spnet.cli.progress import progress
+from spnet.cli.threads import add_threads, computing_with
+from spnet.cli.words import paths
 from spnet.errors import UserError
 
 BASE = (
@@ -23,10 +28,17 @@ def configure(parser: Parser, argv: list[str]) -> None:
     for flag, metavar, text in BASE:
         parser.add_argument(flag, dest=flag[2:].replace("with", "wrapper"), metavar=metavar, help=text)
     parser.add_argument("--out", metavar="DIR", help="run folder; default runs/<label>-<hash>")
-    parser.add_argument("--init", metavar="RUN", help="start from another run's weights (same backbone)")
-    parser.add_argument("--resume", metavar="DIR", help="continue the run in DIR")
+    parser.add_argument(
+        "--init", metavar="RUN", help="start from another run's weights (same backbone); alone, with its settings too"
+    )
+    parser.add_argument(
+        "--resume",
+        metavar="DIR",
+        help="continue the run in DIR; to train a finished one longer, start anew from it: --init DIR --epochs N",
+    )
     parser.add_argument("--time-limit", type=float, metavar="SECONDS", help="stop in time with a resumable folder")
     parser.add_argument("--devices", type=int, default=1, metavar="N", help="processes, one per device")
+    add_threads(parser, " of each process")
     named, _ = parser.parse_known_args([a for a in argv if a not in ("-h", "--help")])
     _add_settings(parser, named)
 
@@ -55,6 +67,11 @@ def _base(named: argparse.Namespace) -> Any:
         from spnet.training.checkpoint import read_config
 
         return read_config(Path(named.resume))[0]
+    if named.init and not named.recipe and not _chooses(named):
+        from spnet.runs import run_folder
+        from spnet.training.checkpoint import read_config
+
+        return read_config(run_folder(named.init))[0]
     start = recipe(named.recipe) if named.recipe else (recipe("digits") if not _chooses(named) else None)
     if start is None:
         start = RunConfig(settings=dict(recipe("digits").settings) if _on_digits(named) else {})
@@ -82,39 +99,62 @@ def _on_digits(named: argparse.Namespace) -> bool:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    import torch
-
-    from spnet import data
-    from spnet.files import read_json
-    from spnet.training.fit import fit
+    from spnet.training.devices import cores, refuse_devices
 
     settings = {
         name.removeprefix("setting:"): value for name, value in vars(args).items() if name.startswith("setting:")
     }
-    base = _base(args)
-    if args.resume and (settings or args.recipe or _chooses(args) or args.init or args.out):
-        raise UserError("--resume takes every setting from the folder: give it alone, or with --time-limit.")
+    if args.resume:
+        _refuse_beside_resume(args, settings)
     if args.time_limit is not None and not args.time_limit > 0:
         raise UserError(f"--time-limit wants a positive number of seconds, not {args.time_limit}.")
-    if args.devices < 1:
-        raise UserError(f"--devices must be at least 1, not {args.devices}.")
-    config = base.with_settings(**settings)
-    out = Path(args.resume or args.out or f"runs/{config.label.replace(' ', '')}-{config.hash}")
-    if args.resume and (out / "result.json").is_file():
-        return {"run": str(out), "finished": True, **read_json(out / "result.json")}
-    init = None
-    if args.init:
-        from spnet.runs import run_folder
+    refuse_devices(args.devices)
+    config = _base(args).with_settings(**settings)
+    if args.resume and (Path(args.resume) / "result.json").is_file():
+        from spnet.files import read_json
 
-        init = run_folder(args.init)
-    dataset = data.load(config.data)
-    print(
-        f"{config.label} on {config.data}, {config.backbone}, {torch.get_num_threads()} threads -> {out}",
-        file=sys.stderr,
+        return {"run": args.resume, "finished": True, **read_json(Path(args.resume) / "result.json")}
+    threads = args.threads
+    if threads is None and args.devices > 1 and "OMP_NUM_THREADS" not in os.environ:
+        threads = max(1, cores() // args.devices)  # all processes share these cores
+    with computing_with(threads):
+        return _train(args, config, asked="batch_size" in settings)
+
+
+def _refuse_beside_resume(args: argparse.Namespace, settings: dict[str, Any]) -> None:
+    others = (args.recipe, args.method, args.wrapper, args.backbone, args.init, args.out)
+    if not settings and not any(others):
+        return
+    longer = ""
+    if "epochs" in settings:
+        again = shlex.join(["spnet", "train", "--init", args.resume, "--epochs", str(settings["epochs"])])
+        longer = f" Its schedule ends with its epochs; a new run goes on from its weights: {again}"
+    raise UserError(
+        "--resume takes every setting from the folder: give it alone, or with --time-limit, --threads, --devices or "
+        f"--data.{longer}"
     )
-    report, close = _progress(config.training.epochs)
-    started = time.monotonic()
-    try:
+
+
+def _train(args: argparse.Namespace, config: Any, asked: bool) -> dict[str, Any]:
+    """`asked`: whether the batch size is the user's own."""
+    import torch
+
+    from spnet import data
+    from spnet.runs import run_folder
+    from spnet.training.fit import fit
+    from spnet.training.parts import with_fitting_batch
+
+    init = run_folder(args.init) if args.init else None
+    place = _data_of(args, config, init)
+    dataset = data.load(place)
+    shown = progress(config.training.epochs)
+    with closing(shown):
+        if not asked and not args.resume:
+            config = with_fitting_batch(config, dataset, shown.note)
+        out = Path(args.resume or args.out or f"runs/{config.label.replace(' ', '')}-{config.hash}")
+        about = f"{config.label} on {config.data}, {config.backbone}, {torch.get_num_threads()} threads -> {out}"
+        print(about, file=sys.stderr)
+        started = time.monotonic()
         outcome = fit(
             config,
             dataset,
@@ -123,12 +163,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             resume=bool(args.resume),
             time_limit=args.time_limit,
             devices=args.devices,
-            report=report,
+            data_at=place,
+            report=shown.report,
+            moved=shown.moved,
+            note=shown.note,
         )
-    finally:
-        close()
-    if outcome.rank:
-        sys.exit(0)  # the first process speaks for all
     if not outcome.finished:
         gained = len(outcome.rows) - outcome.begun_at
         if not gained:
@@ -140,33 +179,20 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return {"run": str(out), "finished": True, "seconds": time.monotonic() - started, **(outcome.result or {})}
 
 
-def _progress(epochs: int) -> tuple[Callable[[dict[str, Any]], None], Callable[[], None]]:
-    """A live bar on a terminal, plain lines elsewhere; both on stderr."""
-    if not sys.stderr.isatty():
-        return (lambda row: print(_line(row, epochs), file=sys.stderr, flush=True)), lambda: None
-    from rich.console import Console
-    from rich.progress import Progress, TimeRemainingColumn
+def _data_of(args: argparse.Namespace, config: Any, init: Path | None) -> str:
+    """Where the images lie: as the command says, else where they lay for the run that is continued or started from."""
+    from spnet.training.checkpoint import read_config
+    from spnet.training.facts import home_of_data
 
-    bar = Progress(*Progress.get_default_columns()[:-1], TimeRemainingColumn(), console=Console(stderr=True))
-    task = bar.add_task("training", total=epochs)
-    bar.start()
-
-    def report(row: dict[str, Any]) -> None:
-        bar.console.print(_line(row, epochs), highlight=False)
-        bar.update(task, completed=row["epoch"])
-
-    return report, bar.stop
-
-
-def _line(row: dict[str, Any], epochs: int) -> str:
-    name = "validation_accuracy" if "validation_accuracy" in row else "probe_accuracy"
-    text = f"epoch {row['epoch']:>3}/{epochs} {row['phase']:<10} loss {row['loss']:.4f}"
-    text += f"  {name.replace('_', ' ')} {row[name]:.2f}  cost {row['cost_ratio']:.3f}"
-    text += f"  paths {row['distinct_paths']}  {row['seconds']:.1f} s"
-    stuck = len(row.get("always_run", ())) + len(row.get("always_skipped", ()))
-    if stuck and row["phase"] != "static":
-        text += f"  [{len(row['always_run'])} blocks run for everyone, {len(row['always_skipped'])} for no one]"
-    return text
+    if args.data:
+        if args.resume and args.data.partition(":")[0] != config.data_name:
+            raise UserError(f"--data {args.data}: this run was trained on {config.data_name}; say where that lies now.")
+        return args.data
+    origin = Path(args.resume) if args.resume else init
+    if origin is None:
+        return config.data
+    before, record = read_config(origin)
+    return home_of_data(config.data, record) if before.data == config.data else config.data
 
 
 def _stalled(args: argparse.Namespace, rows: list[dict[str, Any]]) -> str:
@@ -178,7 +204,8 @@ def _stalled(args: argparse.Namespace, rows: list[dict[str, Any]]) -> str:
 def describe(result: dict[str, Any]) -> str:
     run_name = result["run"]
     if not result["finished"]:
-        return f"stopped in time after {result['epochs_done']} epochs; continue with: spnet train --resume {run_name}"
+        again = shlex.join(["spnet", "train", "--resume", run_name])
+        return f"stopped in time after {result['epochs_done']} epochs; continue with: {again}"
     final, last = result["final"], result["last"]
     lines = [
         f"test accuracy {final['accuracy']:.2f} % (n = {final['n']}), cost {final['macs_mean'] / 1e6:.3f} MMACs = "
@@ -186,12 +213,25 @@ def describe(result: dict[str, Any]) -> str:
     ]
     if result["config"]["method"] != "static":
         lines.append(
-            f"{final['distinct_paths']} distinct paths; shuffled paths {final['accuracy_shuffled_paths']:.2f} %, "
+            f"{paths(final['distinct_paths'])}; shuffled paths {final['accuracy_shuffled_paths']:.2f} %, "
             f"one fixed path {final['accuracy_fixed_path']:.2f} %"
         )
+        lines += _useless(final)
     if "missed" in result.get("calibrated", {}):
         lines.append(f"not calibrated: {result['calibrated']['missed']}")
     elif "calibrated" in result:
         lines.append(f"before calibration: {last['accuracy']:.2f} % at {100 * last['cost_ratio']:.1f} % of static")
     lines.append(f"run folder {run_name} (open report.html in a browser)")
     return "\n".join(lines)
+
+
+def _useless(final: dict[str, Any]) -> list[str]:
+    """In words, when the decisions of a network win nothing."""
+    found = []
+    if final["execution_rate"] == 1:
+        found.append("nothing is skipped: every block runs for every image.")
+    elif final["cost_ratio"] >= 1:
+        found.append("nothing is saved: the routers cost as much as the blocks they skip.")
+    elif final["distinct_paths"] == 1:
+        found.append("every image takes the same path: no decision depends on the image.")
+    return [f"note: {words} A lower --target or --budget skips more." for words in found]

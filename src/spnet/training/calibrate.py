@@ -170,7 +170,7 @@ def reestimate_batch_norm(
 ) -> None:
     """Replace the backbone's batch-norm statistics by those of `split` under test-time paths; labels unused.
 
-    A cumulative average over the batches, executed and skipped samples alike, as in training.
+    The mean over the batches, each weighed by its images; executed and skipped samples alike, as in training.
 
     Args:
         augmentation: the one of the training. Images whose edges were never shifted to zeros have other statistics than
@@ -178,21 +178,25 @@ def reestimate_batch_norm(
     """
     net.eval()
     generator = torch.Generator(device=split.images.device).manual_seed(0)
-    with _averaging(net.backbone):
+    seen = 0
+    with _averaging(net.backbone) as norms:
         for images, _ in ordered_batches(split, batch_size):
+            seen += len(images)
+            for norm in norms:
+                norm.momentum = len(images) / seen
             net(images if augmentation is None else augment(images, augmentation, generator), heads=False)
 
 
 @contextmanager
-def _averaging(module: nn.Module) -> Iterator[None]:
+def _averaging(module: nn.Module) -> Iterator[list[nn.BatchNorm2d]]:
+    """The module's batch norms, forgetful and collecting until the block ends."""
     norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
     kept = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None
         norm.train()
     try:
-        yield
+        yield norms
     finally:
         for norm, momentum in zip(norms, kept, strict=True):
             norm.momentum = momentum

@@ -33,8 +33,8 @@ RESUMED = {"epoch", "rows", "net", "method", "optimizer", "previous_decisions"}
 
 
 def write_config(folder: Path, config: RunConfig, facts: dict[str, Any]) -> None:
-    """`facts`: one value for each of FACTS, `started_from` (see `named`), and the `commits` of the sources that trained
-    it, in order."""
+    """`facts`: one value for each of FACTS, `started_from` (see `named`), the `commits` of the sources that trained it,
+    in order, and `data_at`, where its images lie on this machine."""
     write_json(folder / "config.json", {"format": FORMAT, "spnet": __version__, **config.to_json(), **facts})
 
 
@@ -76,6 +76,12 @@ def _check_facts(folder: Path, record: dict[str, Any]) -> None:
         raise UserError(f"{folder / 'config.json'} is damaged: '{wrong[0]}' is of the wrong kind. Restore it.")
 
 
+def without_place(record: dict[str, Any]) -> dict[str, Any]:
+    """A config.json that may leave this machine: it says which data, not where they lay."""
+    kept = {name: value for name, value in record.items() if name != "data_at"}
+    return {**kept, "data": record["data"].split(":")[0]}
+
+
 def save_network(folder: Path, net: DynamicNetwork) -> None:
     """Write model.safetensors; on a bare machine without safetensors model.pt, which holds the same names and
     tensors (`torch.load(path, weights_only=True)`) and is turned into the other elsewhere."""
@@ -107,7 +113,7 @@ def load_network(folder: Path) -> DynamicNetwork:
 def load_weights(net: DynamicNetwork, path: Path) -> None:
     """Fill a network from a safetensors file; `UserError` if missing, truncated, or of another network."""
     try:
-        state = _load_file(path)
+        state = load_tensors(path)
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist: the run has not finished an epoch.") from error
     except OSError as error:
@@ -115,7 +121,7 @@ def load_weights(net: DynamicNetwork, path: Path) -> None:
     fit_state(net, state, path)
 
 
-def _load_file(path: Path) -> dict[str, Tensor]:
+def load_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file; OSError if it is missing or damaged."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -124,29 +130,6 @@ def _load_file(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except SafetensorError as error:
         raise OSError(str(error)) from error
-
-
-def initialise(net: DynamicNetwork, folder: Path) -> list[str]:
-    """Take over from another run whatever fits by name and shape (`--init RUN`); the whole backbone must fit.
-
-    Returns the names of the tensors that kept their own initial values (new routers, new heads).
-    """
-    read_config(folder)
-    try:
-        state = _load_file(folder / "model.safetensors")
-    except OSError as error:
-        raise UserError(f"--init {folder}: its model.safetensors cannot be read ({error}).") from error
-    own = net.state_dict()
-    fitting = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
-    fitting.pop("decision_shift", None)
-    missing = [name for name in own if name not in fitting]
-    lacking = [name for name in missing if name.startswith("backbone.")]
-    if lacking:
-        raise UserError(
-            f"--init {folder}: its backbone differs (no matching '{lacking[0]}'); use a run of the same backbone."
-        )
-    net.load_state_dict(fitting, strict=False)
-    return missing
 
 
 def named(init: Path | None) -> dict[str, str] | None:
@@ -176,8 +159,9 @@ def _torch_bytes(record: Any) -> bytes:
     return buffer.getvalue()
 
 
-def load_resume(folder: Path) -> dict[str, Any]:
-    """The state an exact resume starts from; `UserError` when missing, truncated or foreign."""
+def load_resume(folder: Path, epochs: int) -> dict[str, Any]:
+    """The state from which a run of so many epochs is resumed exactly; `UserError` when missing, truncated, foreign or
+    impossible."""
     path = folder / "state" / "resume.pt"
     try:
         record = torch.load(path, map_location="cpu", weights_only=True)
@@ -187,7 +171,24 @@ def load_resume(folder: Path) -> dict[str, Any]:
         raise UserError(f"{path} is damaged and cannot be resumed: restore it or start the run anew.") from error
     if not isinstance(record, dict) or record.get("format") != FORMAT or not record.keys() >= RESUMED:
         raise UserError(f"{path} was written by another version of spnet: start the run anew.")
+    if not _possible(record, epochs):
+        raise UserError(f"{path} is damaged: it is no state of this run. Restore it or start the run anew.")
     return record
+
+
+def _possible(record: dict[str, Any], epochs: int) -> bool:
+    """Whether the entries are of the right kind, and as many epochs are done as there are rows."""
+    done, rows = record["epoch"], record["rows"]
+    states = (record["net"], record["method"], *([record["optimizer"]] if record["optimizer"] is not None else []))
+    return (
+        type(done) is int
+        and 0 <= done <= epochs
+        and isinstance(rows, list)
+        and len(rows) == done
+        and all(isinstance(entry, dict) for entry in (*rows, *states))
+        and isinstance(record["previous_decisions"], Tensor | None)
+        and (done == 0) == (record["optimizer"] is None)
+    )
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from spnet.errors import UserError
+
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 """glibc's numbers (malloc.h) for: free top memory kept; extra memory asked for at a time; size served by mmap."""
 
@@ -24,23 +26,35 @@ class Place:
     world_size: int = 1
 
 
-def take_place(devices: int = 1) -> Place:
-    """The CUDA device at hand, else the processor; several devices are one process each, started by Lightning Fabric.
-
-    One device needs no Fabric, whose import takes seconds.
-    """
+def take_place(rank: int = 0, world_size: int = 1) -> Place:
+    """Where process `rank` of a run computes: a CUDA device of its own, else the processor."""
     # cuDNN may pick algorithms that add up in another order each time; a resumed run must end in the same bits.
     torch.backends.cudnn.deterministic = True
+    if not torch.cuda.is_available():
+        return Place(torch.device("cpu"), rank, world_size)
+    device = torch.device("cuda", rank if world_size > 1 else torch.cuda.current_device())
+    torch.cuda.set_device(device)
+    return Place(device, rank, world_size)
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def refuse_devices(devices: int) -> None:
+    """Raise `UserError` for more processes than there are devices, or cores where there is no CUDA device."""
+    if devices < 1:
+        raise UserError(f"--devices must be at least 1, not {devices}.")
     if devices == 1:
-        has_cuda = torch.cuda.is_available()
-        return Place(torch.device("cuda", torch.cuda.current_device()) if has_cuda else torch.device("cpu"))
-    try:
-        from lightning_fabric import Fabric
-    except ImportError:  # the full `lightning` package carries the same class
-        from lightning.fabric import Fabric  # type: ignore[no-redef]
-    fabric = Fabric(accelerator="auto", devices=devices, strategy="ddp")
-    fabric.launch()
-    return Place(fabric.device, fabric.global_rank, fabric.world_size)
+        return
+    cuda = torch.cuda.device_count()
+    here = cuda or cores()
+    if devices > here:
+        what = "CUDA devices" if cuda else "cores"
+        raise UserError(
+            f"--devices {devices}: one process each, and this machine has {here} {what}: take at most {here}."
+        )
 
 
 def reuse_freed_memory() -> None:

@@ -1,7 +1,7 @@
 """One epoch of training: batches, rates, steps. No host sync inside."""
 
 import contextlib
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -32,7 +32,8 @@ def train_epoch(
     rank: int = 0,
     world_size: int = 1,
     record: Record | None = None,
-    out_of_time: Any = lambda: False,
+    out_of_time: Callable[[], bool] = lambda: False,
+    moved: Callable[[float], None] = lambda share: None,
 ) -> Tally | None:
     """Train one epoch in place. Returns its sums, or None when `out_of_time()` cut it short (the caller discards
     it).
@@ -40,6 +41,7 @@ def train_epoch(
     Args:
         rank, world_size: which of several processes this is; each takes its part of every batch.
         record: how to capture the step; None takes every step as it is.
+        moved: called after each step with the share of the epoch that is done.
     """
     step = TrainingStep(
         net,
@@ -67,6 +69,7 @@ def train_epoch(
             else:
                 take(images, labels)
             tally.count(batch_size * phase.copies, rate)
+            moved((index + 1) / per_epoch)
             if out_of_time():
                 return None
     return tally

@@ -7,32 +7,23 @@ from typing import Any
 
 import torch
 
-from spnet.data import Augmentation, Split
+from spnet.data import Split
 from spnet.dynamic import DynamicNetwork
 from spnet.errors import UserError
 from spnet.training.calibrate import calibrate, reestimate_batch_norm, spread
-from spnet.training.config import RunConfig
 from spnet.training.evaluate import evaluate
+from spnet.training.loop import Loop
 from spnet.version import __version__
 
 CALIBRATION_IMAGES = 2048
 
 
-def finish(
-    net: DynamicNetwork,
-    config: RunConfig,
-    train: Split,
-    test: Split,
-    rows: list[dict[str, Any]],
-    *,
-    made: dict[str, Any],
-    held_out: bool,
-    augmentation: Augmentation | None = None,
-) -> dict[str, Any]:
-    """Calibrate the network in place if the run has a budget, evaluate it, and return the record of the run.
+def finish(loop: Loop, rows: list[dict[str, Any]], made: dict[str, Any]) -> dict[str, Any]:
+    """Calibrate the trained network in place if the run has a budget, evaluate it, and return the record of the run.
 
     `made`: what the run was made with (`made_with`), as known when it began.
     """
+    net, config, train, test = loop.net, loop.config, loop.parts.train, loop.parts.test
     training = config.training
     result: dict[str, Any] = {"hash": config.hash, "label": config.label, "config": config.to_json()}
     result["last"] = evaluate(net, test)
@@ -44,14 +35,14 @@ def finish(
             result["calibrated"] = at_budget(net, part, test, training.budget)
         if training.budget and training.reestimate_bn:
             kept = {name: value.clone() for name, value in net.state_dict().items()}
-            reestimate_batch_norm(net, part, augmentation)
+            reestimate_batch_norm(net, part, loop.augmentation)
             result["reestimated"] = at_budget(net, part, test, training.budget)  # other statistics, other decisions
             if "missed" in result["reestimated"]:
                 net.load_state_dict(kept)  # the network that is kept is the one whose figures are `final`
     result["final"] = next(
         figures for name in ("reestimated", "calibrated", "last") if "accuracy" in (figures := result.get(name, {}))
     )
-    if held_out:
+    if loop.parts.held_out:
         best = max(rows, key=lambda row: row["validation_accuracy"])
         result["best_epoch"] = {"epoch": best["epoch"], "validation_accuracy": best["validation_accuracy"]}
     end = rows[-1]
@@ -113,16 +104,27 @@ def hardware() -> str:
 
 
 def commit() -> str:
-    """The source tree's commit, `-dirty` when changed; empty for an installed package."""
-    try:
-        where = Path(__file__).parent
-        text = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=10"],
-            cwd=where,
-            capture_output=True,
-            text=True,
-            timeout=10,
-        )
-    except (OSError, subprocess.TimeoutExpired):
+    """The commit of spnet's own source tree, `-dirty` when changed; empty for an installed package.
+
+    A package installed inside somebody's repository (a virtual environment in a project) is not that repository's: ours
+    is the one that tracks this very file where spnet's sources keep it.
+    """
+    here = Path(__file__).resolve()
+    if here.parts[-4:-1] != HOME or not (here.parents[3] / ".git").exists():
         return ""
-    return text.stdout.strip() if text.returncode == 0 else ""
+    root = here.parents[3]
+    if _git(root, "ls-files", "--error-unmatch", str(here.relative_to(root))) is None:
+        return ""
+    return _git(root, "describe", "--always", "--dirty", "--abbrev=10") or ""
+
+
+HOME = ("src", "spnet", "training")
+"""Where this file lies in the source tree."""
+
+
+def _git(root: Path, *words: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -53,8 +53,10 @@ def finished(run: RunConfig, results: Path, network: bool = False) -> bool:
 
 def keep_network(run: Path, kept: Path) -> None:
     """Copy what loading a network takes, the weights last: they say that the copy is whole."""
-    for name in ("config.json", "model.safetensors"):
-        write_bytes(kept / name, (run / name).read_bytes())
+    from spnet.training.checkpoint import without_place as placeless
+
+    write_json(kept / "config.json", placeless(read_json(run / "config.json")))
+    write_bytes(kept / "model.safetensors", (run / "model.safetensors").read_bytes())
 
 
 def record(run: RunConfig, results: Path) -> dict[str, Any]:
@@ -69,6 +71,7 @@ def run_all(
     work: Path,
     workers: int = 1,
     networks: Collection[str] = (),
+    threads: int | None = None,
     launch: Launcher | None = None,
     show: Callable[[Board], None] = lambda board: None,
     pause: float = 0.5,
@@ -77,7 +80,8 @@ def run_all(
     """Train whatever of `runs` has no record yet; return the board, failures included.
 
     `networks` are the hashes of the runs whose weights are kept too; such a run is finished when both are there.
-    `workers` processes train side by side; 0 trains in this one, which saves the start of many tiny runs.
+    `workers` processes train side by side; 0 trains in this one, which saves the start of many tiny runs. Each
+    computes with `threads`; left out, they share the cores.
     Interrupted (Ctrl-C, kill -9, power, `time_limit` seconds gone), the next call goes on where this one was.
     """
     started = time.monotonic()
@@ -91,7 +95,7 @@ def run_all(
     for run in planned:
         if finished(run, results) and (seconds := record(run, results).get("train_seconds")):
             board.recorded.setdefault(kind(run), []).append(seconds)
-    threads = max(1, (os.cpu_count() or 1) // workers)
+    threads = threads or max(1, (os.cpu_count() or 1) // workers)
     jobs: dict[str, tuple[RunConfig, Job]] = {}
     try:
         while waiting or jobs:

@@ -1,5 +1,6 @@
 """What a training starts with: the method and its network on the device, ready for the first step."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -10,15 +11,21 @@ from spnet.dynamic import DynamicNetwork
 from spnet.errors import UserError
 from spnet.executors.compiled import compiled
 from spnet.methods.base import Method, Phase
-from spnet.training import checkpoint
 from spnet.training.config import RunConfig, TrainingConfig
-from spnet.training.devices import Place
+from spnet.training.initialise import initialise
 
 
 def build(
-    config: RunConfig, dataset: Dataset, device: torch.device, init: Path | None = None
+    config: RunConfig,
+    dataset: Dataset,
+    device: torch.device,
+    init: Path | None = None,
+    note: Callable[[str], None] = lambda line: None,
 ) -> tuple[Method, DynamicNetwork]:
-    """The method and its network as a training starts with them: weights drawn or taken over, on the device."""
+    """The method and its network as a training starts with them: weights drawn or taken over, on the device.
+
+    `note`: told what was taken over, one line.
+    """
     training = config.training
     method = create_method(config.method, config.wrapper, config.method_settings)
     net = build_network(
@@ -31,7 +38,7 @@ def build(
         seed=training.seed,
     )
     if init is not None:
-        checkpoint.initialise(net, init)
+        note(initialise(net, init, list(dataset.classes)))
     net = net.to(device)
     if training.channels_last:
         net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -42,23 +49,32 @@ def build(
     return method, net
 
 
-def refuse_capture(training: TrainingConfig, phases: list[Phase], place: Place) -> None:
+def refuse(config: RunConfig, net: DynamicNetwork, phases: list[Phase], devices: int, time_limit: float | None) -> None:
+    """Raise `UserError` for what cannot be done, before anything is written and any process started."""
+    training = config.training
+    if (training.budget or training.more_budgets) and not any(net.gated):
+        raise UserError("a static network has no decisions to calibrate: choose a dynamic method, or drop the budget.")
+    if training.capture:
+        _refuse_capture(training, phases, devices, next(net.parameters()).device)
+    if devices > 1:
+        _refuse_sharing(training.batch_size, devices, time_limit)
+
+
+def _refuse_capture(training: TrainingConfig, phases: list[Phase], devices: int, device: torch.device) -> None:
     """Raise `UserError` where a step cannot be replayed."""
-    if place.device.type != "cuda" or place.world_size > 1:
+    if device.type != "cuda" or devices > 1:
         raise UserError("capture replays CUDA graphs on one device: drop it here, or train on one CUDA device.")
     for phase in phases:
         if not phase.capturable or (phase.optimizer or training.main_optimizer()).name != "sgd":
             raise UserError(f"the steps of phase '{phase.name}' cannot be replayed: drop capture.")
 
 
-def refuse_sharing(batch_size: int, place: Place, time_limit: float | None) -> None:
+def _refuse_sharing(batch_size: int, devices: int, time_limit: float | None) -> None:
     """Raise `UserError` for what several processes cannot do together."""
-    if place.world_size == 1:
-        return
-    if batch_size % place.world_size or batch_size < 2 * place.world_size:
+    if batch_size % devices or batch_size < 2 * devices:
         raise UserError(
-            f"batch_size {batch_size} cannot be shared by {place.world_size} processes: take a multiple of that, and "
-            "two images for each."
+            f"batch_size {batch_size} cannot be shared by {devices} processes: take a multiple of that, and two images "
+            "for each."
         )
     if time_limit is not None:
         raise UserError("a time limit needs one process: several would stop at different steps.")

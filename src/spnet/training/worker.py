@@ -5,24 +5,22 @@ again never meets its own orphans.
 """
 
 import json
-import os
 import sys
-import threading
-import time
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spnet.errors import DivergedError, UserError
-from spnet.files import alone, cannot_write
+from spnet.training.orphan import end_with
+from spnet.waiting import wait_asleep
 
 if TYPE_CHECKING:
     from spnet.training.config import RunConfig
 
 
 def main() -> int:
+    wait_asleep()
     folder, parent = Path(sys.argv[1]), int(sys.argv[2])
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    end_with(parent)
     from spnet.training.config import RunConfig
 
     return train(RunConfig.from_json(json.load(sys.stdin)), folder)
@@ -35,27 +33,20 @@ def train(config: "RunConfig", folder: Path) -> int:
     """
     from spnet import data
     from spnet.training.fit import fit
+    from spnet.training.lock import held
+
+    def note(line: str) -> None:
+        print(line, file=sys.stderr)
 
     try:
-        with ExitStack() as stack:
-            try:
-                folder.parent.mkdir(parents=True, exist_ok=True)
-                stack.enter_context(alone(folder.with_name(f"{folder.name}.lock")))
-            except OSError as error:
-                raise cannot_write(folder, error) from error
+        with held(folder, wait=True):
             if not (folder / "result.json").is_file():
                 begun = (folder / "config.json").is_file()
-                fit(config, data.load(config.data), folder, resume=begun)
+                fit(config, data.load(config.data), folder, resume=begun, note=note)
     except (UserError, DivergedError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 2 if isinstance(error, UserError) else 1
     return 0
-
-
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(0.2)
-    os._exit(3)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,85 @@
+"""A run's folder while it trains: on disk is always the state of a finished epoch."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from spnet.files import remove_leftovers
+from spnet.methods.base import Phase
+from spnet.training import checkpoint
+from spnet.training.events import append_event, start_events
+from spnet.training.facts import computed_with
+from spnet.training.loop import Loop
+from spnet.training.monitor import Monitor
+from spnet.training.tally import Tally
+
+
+class Journal:
+    """Args:
+        out: the run folder.
+        loop: what is trained.
+        monitor: looks at the network after each epoch.
+        facts: what config.json says beside the run (`checkpoint.write_config`).
+
+    Attributes:
+        rows: one an epoch.
+        longest: seconds of the longest epoch of this call.
+    """
+
+    def __init__(self, out: Path, loop: Loop, monitor: Monitor, facts: dict[str, Any]) -> None:
+        self.out = out
+        self.loop = loop
+        self.monitor = monitor
+        self.facts = facts
+        self.rows: list[dict[str, Any]] = []
+        self.longest = 0.0
+        self.computed_with = computed_with(loop.place)
+        self._since = time.monotonic()
+
+    def begin(self) -> None:
+        self._keep()  # before config.json, which makes the folder a run: whatever is a run can be resumed
+        self._open()
+
+    def go_on(self, state: dict[str, Any], before: dict[str, Any]) -> None:
+        """From the state on disk; `before` are the facts that config.json holds."""
+        self.loop.go_to(state, self.out / "state" / "resume.pt")
+        self.rows = state["rows"]
+        if state["previous_decisions"] is not None:
+            self.monitor.previous = state["previous_decisions"].to(self.loop.place.device)
+        remove_leftovers(self.out)
+        self._open(before)
+
+    def _open(self, before: dict[str, Any] | None = None) -> None:
+        if before is None or any(before.get(name) != value for name, value in self.facts.items()):
+            checkpoint.write_config(self.out, self.loop.config, self.facts)
+        start_events(self.out, self.rows)
+        self._since = time.monotonic()
+
+    def add(self, phase: Phase, tally: Tally) -> dict[str, Any]:
+        """Look at the network after an epoch and write everything down; returns the epoch's row."""
+        loop = self.loop
+        row = {"epoch": loop.done, "phase": phase.name, **tally.means(), **self.monitor.look(loop.net)}
+        row |= {"lr": tally.rate, "time": time.time()}
+        seconds = time.monotonic() - self._since
+        self.longest = max(self.longest, seconds)
+        row |= {"seconds": seconds, "train_images": tally.images, "precision": loop.precision}
+        self.rows.append(row)
+        append_event(self.out, row)
+        checkpoint.write_metrics(self.out, self.rows)
+        checkpoint.save_network(self.out, loop.net)
+        self._keep()
+        self._since = time.monotonic()
+        return row
+
+    def _keep(self) -> None:
+        loop = self.loop
+        record = {
+            "epoch": loop.done,
+            "rows": self.rows,
+            "net": loop.net.state_dict(),
+            "method": loop.method.state.state_dict(),
+            "optimizer": loop.optimizer.state_dict() if loop.optimizer is not None else None,
+            "previous_decisions": self.monitor.previous,
+            "computed_with": self.computed_with,
+        }
+        checkpoint.save_resume(self.out, record)

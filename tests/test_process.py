@@ -1,0 +1,216 @@
+"""Real processes, as services, pipes, full disks and second writers meet them."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from spnet.cli import main
+
+SMALL = ("--method", "static", "--backbone", "resnet8", "--subset", "64", "--batch-size", "32", "--epochs", "2")
+COMMAND = (sys.executable, "-m", "spnet", "train")
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
+
+
+def spnet(*argv: object, **how: object) -> "subprocess.CompletedProcess[str]":
+    words = [sys.executable, "-m", "spnet", *map(str, argv)]
+    return subprocess.run(words, capture_output=True, text=True, check=False, **how)  # type: ignore[call-overload]
+
+
+# How threads wait
+
+
+WAITING = """
+import os, sys
+from spnet.{door} import main
+sys.argv[1:] = [word.replace('PARENT', str(os.getppid())) for word in {argv}]
+try:
+    main()
+except BaseException:
+    pass
+print(os.environ.get("OMP_WAIT_POLICY"), file=sys.stderr)
+"""
+
+
+def waiting(door: str, argv: list[str], **chosen: str) -> str:
+    """The waiting of a fresh process after a command."""
+    script = WAITING.format(door=door, argv=argv)
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**ENVIRONMENT, **chosen},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stderr.split()[-1]
+
+
+@pytest.mark.parametrize(
+    ("door", "argv", "expected"),
+    [
+        ("cli", ["train", "--resume", "nowhere"], "PASSIVE"),
+        ("cli", ["bench", "--help"], "None"),  # its rivals are measured as their users run them
+        ("training.worker", ["nowhere", "PARENT"], "PASSIVE"),
+    ],
+)
+def test_threads_wait_asleep(door: str, argv: list[str], expected: str):
+    assert waiting(door, argv) == expected
+
+
+def test_the_users_own_choice_of_waiting_stands():
+    assert waiting("cli", ["--version"], OMP_WAIT_POLICY="ACTIVE") == "ACTIVE"
+    assert (
+        waiting("cli", ["--version"], GOMP_SPINCOUNT="1000")
+        == waiting("cli", ["--version"], KMP_BLOCKTIME="0")
+        == "None"
+    )
+
+
+def test_threads_are_put_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    before = torch.get_num_threads()
+    assert main(["train", *SMALL, "--out", str(tmp_path / "run"), "--threads", "2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["made_with"]["threads"] == 2
+    assert torch.get_num_threads() == before
+    for verb in (["train"], ["eval", "cifar10"], ["reproduce", "table2", "--scale", "smoke", "--workers", "0"]):
+        for count, words in (("0", "threads must be at least 1, not 0"), ("two", "invalid int value: 'two'")):
+            assert main([*verb, "--threads", count]) == 2
+            assert words in capsys.readouterr().err.splitlines()[-1]
+
+
+# One writer a folder
+
+
+@pytest.fixture
+def busy(tmp_path: Path):
+    """A folder that a real process trains in, and that process."""
+    run = tmp_path / "run"
+    words = [*COMMAND, *SMALL[:-1], "1000000000", "--out", str(run)]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    assert process.stderr is not None
+    while not process.stderr.readline().startswith("epoch "):
+        assert process.poll() is None
+    reader = threading.Thread(target=process.stderr.read)
+    reader.start()
+    yield run, process
+    process.kill()
+    process.wait()
+    reader.join()
+    process.stderr.close()
+
+
+def test_a_second_writer_is_refused_and_a_kill_leaves_no_lock(busy, capsys: pytest.CaptureFixture[str]):
+    run, process = busy
+    for flags in ([*SMALL, "--seed", "5", "--out", str(run)], ["--resume", str(run)]):
+        assert main(["train", *flags]) == 2
+        line = capsys.readouterr().err.splitlines()[-1]
+        assert line == f"spnet: {run} is being trained by another process: wait for it, or choose another --out."
+    assert process.poll() is None
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert main(["train", "--resume", str(run), "--time-limit", "1e-9", "--json"]) == 0
+    stopped = json.loads(capsys.readouterr().out)
+    assert stopped["epochs_done"] >= 1 and not stopped["finished"]
+    assert not (run / ".lock").exists()
+
+
+# Streams
+
+
+def test_training_needs_no_open_stream(tmp_path: Path):
+    for closing in ("2>&-", "<&- >&- 2>&-"):
+        out = tmp_path / closing.replace(" ", "")
+        words = " ".join([*COMMAND, *SMALL, "--out", f"'{out}'"])
+        assert subprocess.run(["sh", "-c", f"exec {words} {closing}"], check=False).returncode == 0
+        assert (out / "result.json").is_file() and main(["eval", str(out)]) == 0
+
+
+@pytest.mark.parametrize("pipe", ["2>&1 |", "2>&1 >/dev/null |"])
+def test_a_reader_who_leaves_does_not_end_a_training(pipe: str, tmp_path: Path):
+    words = " ".join([*COMMAND, *SMALL, "--out", str(tmp_path / "run")])
+    done = subprocess.run(["bash", "-c", f"set -o pipefail; {words} {pipe} head -1"], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.startswith("static on digits") and done.stderr == ""
+    assert (tmp_path / "run" / "result.json").is_file()
+
+
+def test_a_narrow_encoding_escapes_what_it_lacks(tmp_path: Path):
+    out = tmp_path / "caf\N{LATIN SMALL LETTER E WITH ACUTE}"
+    done = spnet("train", *SMALL, "--out", out, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 0 and "caf\\xe9" in done.stdout and "Traceback" not in done.stderr
+
+
+# Disks
+
+
+def test_a_full_disk_leaves_nothing_half_done(tmp_path: Path):
+    """A real limit on the size of files: the process cannot write its state, later it cannot write its network."""
+
+    def limit(size: int):
+        return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+    run = tmp_path / "run"
+    done = spnet("train", *SMALL, "--out", run, preexec_fn=limit(1000))
+    last = done.stderr.splitlines()[-1]
+    assert done.returncode == 2 and last.startswith(f"spnet: cannot write {run}/state/resume.pt") and "room" in last
+    assert not list(tmp_path.iterdir())
+    assert main(["train", *SMALL, "--out", str(run), "--time-limit", "1e-9"]) == 0
+    before = (run / "state" / "resume.pt").read_bytes()
+    done = spnet("train", "--resume", run, preexec_fn=limit(100_000))
+    assert done.returncode == 2 and "cannot write" in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr
+    assert (run / "state" / "resume.pt").read_bytes() == before
+    assert main(["train", "--resume", str(run)]) == 0
+
+
+NOBODY = 65534
+
+
+def test_a_read_only_folder_is_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """As a user without rights, which root becomes: the system itself refuses."""
+    locked = tmp_path / "locked"
+    locked.mkdir()
+    run = locked / "run"
+    assert main(["train", *SMALL, "--out", str(run), "--time-limit", "1e-9"]) == 0
+    folders = [run, *(path for path in run.rglob("*") if path.is_dir())]
+    for path in folders:
+        path.chmod(0o555)
+    locked.chmod(0o555)
+    if root := os.getuid() == 0:
+        for parent in list(tmp_path.parents)[:3]:
+            parent.chmod(parent.stat().st_mode | 0o011)
+        tmp_path.chmod(0o755)
+        os.seteuid(NOBODY)
+    try:
+        for flags in ([*SMALL, "--out", str(locked / "other")], ["--resume", str(run)]):
+            assert main(["train", *flags]) == 2
+            line = capsys.readouterr().err.splitlines()[-1]
+            assert line.startswith("spnet: cannot write ") and "ermission denied" in line
+    finally:
+        if root:
+            os.seteuid(0)
+        for path in (locked, *folders):
+            path.chmod(0o755)
+    assert main(["train", "--resume", str(run)]) == 0
+
+
+# Time
+
+
+def test_a_billion_epochs_and_a_time_limit(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    argv = ["train", *SMALL[:-1], "1000000000", "--time-limit", "1", "--out", str(tmp_path / "run"), "--json"]
+
+    def small_memory() -> None:  # a list of a billion epochs would take 16 GB
+        resource.setrlimit(resource.RLIMIT_DATA, (6 << 30, 6 << 30))
+
+    before = time.monotonic()
+    done = spnet(*argv, preexec_fn=small_memory)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["epochs_done"] < 1000 and time.monotonic() - before < 300
+    assert all(len(line) <= 79 for line in done.stderr.splitlines() if line.startswith("epoch"))
