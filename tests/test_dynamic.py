@@ -248,7 +248,7 @@ def test_copies_share_nothing():
     ("arguments", "message"),
     [
         (("resnet8", "spnett"), "Did you mean 'spnet'?"),
-        (("resnet9", "spnet"), "Did you mean 'resnet"),
+        (("resnet9", "spnet"), "unknown backbone 'resnet9'. Known: resnet8,"),
     ],
 )
 def test_unknown_names(arguments: tuple[str, str], message: str):

@@ -79,7 +79,7 @@ def test_data_that_moved_are_named_beside_resume(here: Path, told):
     pictures(here / "others", seed=1)
     for spec, words in (
         ("digits", "this run was trained on folder; say where that lies now"),
-        ("folder:renamed", "r was trained on other data: its classes a, b, here a, c"),
+        ("folder:renamed", "have a class 'c' that the network does not know; it knows 'b', which the data lack"),
         ("folder:others", "r was trained on other images: their mean was "),
     ):
         code, lines = told("train", "--resume", "r", "--data", spec)

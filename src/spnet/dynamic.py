@@ -72,6 +72,8 @@ class DynamicNetwork(nn.Module):
         self.register_buffer("decision_shift", torch.zeros(()))
         self.path_cost = PathCost(backbone, router, stage_heads)
         """What paths cost, and what a bound on it leaves."""
+        self.classes: tuple[str, ...] | None = None
+        """Names of the classes in the order of the logits, where they are known: `spnet.load` sets them."""
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

@@ -5,10 +5,19 @@ The command line turns a `UserError` into that line and exit code 2; every other
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from re import findall
+
+from spnet.terminal import printable
 
 
 class UserError(ValueError):
-    """The input was wrong. The message is one line: what, and how to mend it."""
+    """The input was wrong. The message is one line: what, and how to mend it.
+
+    Messages name files and classes, so they are shown as a terminal may show them (`spnet.terminal.printable`).
+    """
+
+    def __str__(self) -> str:
+        return printable(super().__str__(), keep="\n\t")  # the command line makes these spaces
 
 
 class DivergedError(RuntimeError):
@@ -30,9 +39,18 @@ def check_share(name: str, share: float, such_as: float = 0.6) -> None:
 
 
 def did_you_mean(name: str, options: Iterable[str]) -> str:
-    """Return ` Did you mean 'x'?` for the option closest to `name`, or the empty string."""
-    close = get_close_matches(name, list(options), n=1, cutoff=0.5)
+    """Return ` Did you mean 'x'?` for the option closest to `name`, or the empty string.
+
+    Only an option with the same numbers counts as close: letters get mistyped, but another number is another thing
+    (ResNet-18 is no misspelt ResNet-8).
+    """
+    near = [option for option in options if _numbers(option) == _numbers(name)]
+    close = get_close_matches(name, near, n=1, cutoff=0.5)
     return f" Did you mean '{close[0]}'?" if close else ""
+
+
+def _numbers(name: str) -> list[str]:
+    return findall(r"\d+", name)
 
 
 def choose(kind: str, name: str, options: Iterable[str]) -> str:

@@ -40,7 +40,10 @@ def recorded_cost(run: str | Path) -> float | None:
 
 
 def load(run: str | Path) -> "DynamicNetwork":
-    """The trained network of a run, on the CPU, in eval mode. Executes nothing from the folder."""
+    """The trained network of a run, on the CPU, in eval mode. Executes nothing from the folder.
+
+    Its `classes` are the names of the classes in the order of the logits; None if it was trained on data without names.
+    """
     from spnet.training.checkpoint import load_network
 
     return load_network(run_folder(run))

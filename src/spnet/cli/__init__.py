@@ -1,6 +1,7 @@
 """The command line: one file a verb, each with `configure(parser, argv)` and `run(args) -> dict`.
 
-Exit codes: 0 done; 2 the input was wrong (one line on stderr); 1 our fault or a diverged run. With `--json` stdout
+Exit codes: 0 done; 2 the input was wrong (one line on stderr), or a part of it (a result, and a line for each part that
+failed); 1 our fault or a diverged run. With `--json` stdout
 carries one JSON object and nothing else. Heavy imports happen inside `run`, so that help is instant.
 """
 
@@ -13,6 +14,7 @@ from typing import NoReturn
 
 from spnet.cli.streams import hush, usable_streams
 from spnet.errors import DivergedError, UserError, did_you_mean
+from spnet.terminal import printable
 from spnet.version import __version__
 from spnet.waiting import wait_asleep
 
@@ -94,9 +96,9 @@ def _dispatch(argv: list[str]) -> int:
     if args.json:
         print(json.dumps(result))
     else:
-        print(module.describe(result))
+        print(printable(module.describe(result), keep="\n"))
     sys.stdout.flush()  # here, where a reader who has left is noticed
-    return 1 if result.get("failed") else 0
+    return result.get("exit_code", 1 if result.get("failed") else 0)
 
 
 if __name__ == "__main__":

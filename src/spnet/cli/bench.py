@@ -85,9 +85,9 @@ def _limits(records: list[dict[str, Any]], single: bool) -> list[float]:
 def _network(args: argparse.Namespace, real: bool, count: int) -> tuple[Any, Any, int | None]:
     """The network; real images where its own decisions are wanted; how many blocks a router decides for, None where
     the method has no such choice."""
-    from spnet import data
     from spnet.backbones import list_backbones
     from spnet.build import create_model
+    from spnet.data.match import load_for
     from spnet.errors import UserError
     from spnet.runs import load, run_folder
     from spnet.training.checkpoint import read_config
@@ -102,7 +102,8 @@ def _network(args: argparse.Namespace, real: bool, count: int) -> tuple[Any, Any
     lookahead = config.resolved().get("lookahead")
     if not real:
         return net, None, lookahead
-    images = data.load(config.data).test.images[: max(512, count)]
+    data = load_for(net.classes, net.input_shape, None, config.data, num_classes=net.num_classes)
+    images = data.test.images[: max(512, count)]
     return net, net.prepare(images).float().numpy(), lookahead
 
 

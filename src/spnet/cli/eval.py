@@ -10,6 +10,7 @@ from spnet.cli import Parser
 from spnet.cli.rules import add_rules, rules_of
 from spnet.cli.threads import add_threads
 from spnet.cli.words import paths
+from spnet.terminal import printable
 
 if TYPE_CHECKING:
     from spnet.data import Dataset
@@ -30,7 +31,11 @@ def configure(parser: Parser, argv: list[str]) -> None:
         "--budget-ms", type=float, metavar="MS", help="or to this mean time of a single image here, in milliseconds"
     )
     add_rules(parser)
-    parser.add_argument("--data", metavar="NAME[:PATH]", help="where the images lie; default: the run's own")
+    parser.add_argument(
+        "--data",
+        metavar="NAME[:PATH]",
+        help="where the images lie; default: the run's own. Classes are matched by name, the run's ?size=N is kept",
+    )
     add_threads(parser)
     parser.add_argument("--sweep", action="store_true", help="the whole trade-off: many budgets and early exits")
     parser.add_argument("--out", metavar="DIR", help="write the sweep's table and picture there")
@@ -72,14 +77,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _data(args: argparse.Namespace, config: "RunConfig", net: "DynamicNetwork") -> "Dataset":
-    from spnet import data
-    from spnet.errors import UserError
+    from spnet.data.match import load_for
 
-    dataset = data.load(args.data or config.data)
-    if (dataset.in_channels, *dataset.image_size) != net.input_shape or dataset.num_classes != net.num_classes:
-        found = f"{(dataset.in_channels, *dataset.image_size)} with {dataset.num_classes} classes"
-        raise UserError(f"--data gives images of {found}; this network takes {net.input_shape} with {net.num_classes}.")
-    return dataset
+    dataset = load_for(net.classes, net.input_shape, args.data, config.data, num_classes=net.num_classes)
+    return dataset.mirrored(config.training.flip)
 
 
 def _identity(args: argparse.Namespace, config: "RunConfig", executor: str) -> dict[str, Any]:
@@ -149,7 +150,7 @@ def describe(result: dict[str, Any]) -> str:
     kl = result["evolution_kl"]
     stages = ", ".join(f"{accuracy:.2f}" for accuracy in result["stage_accuracy"])
     lines = [
-        f"{result['label']}  {result['run']}  (executor {result['executor']}, {result['threads']} threads)",
+        f"{result['label']}  {printable(result['run'])}  (executor {result['executor']}, {result['threads']} threads)",
         f"accuracy            {result['accuracy']:.2f} %  (n = {result['n']}; by stage {stages})",
         f"cost                {result['macs_mean'] / 1e6:.3f} MMACs = {result['gflops_mean']:.5f} GFLOPs = "
         f"{100 * result['cost_ratio']:.1f} % of static",

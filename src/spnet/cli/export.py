@@ -35,27 +35,28 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     config, facts = read_config(run_folder(args.run))
     net = load(args.run)
-    images, note = _real_images(config.data) if args.data is None else (_test_images(args.data), "")
+    images, note = _real_images(net, config.data) if args.data is None else (_images(net, args.data, config.data), "")
     path = parse_path(net, args.static_path) if args.static_path is not None else None
     form = "path" if args.static_path is not None else "batch" if args.batch_form else "single"
     exported = export_onnx(net, args.file, form=form, path=path, classes=facts["classes"], images=images)
     return {"run": str(args.run), **asdict(exported), "note": note}
 
 
-def _real_images(spec: str) -> tuple[Any, str]:
+def _real_images(net: Any, trained_on: str) -> tuple[Any, str]:
     """Test images of the run's data if it is on this machine, or None and why not."""
     from spnet.errors import UserError
 
     try:
-        return _test_images(spec), ""
+        return _images(net, None, trained_on), ""
     except UserError as error:
         return None, f"compared on random images only: {error}"
 
 
-def _test_images(spec: str) -> Any:
-    from spnet import data
+def _images(net: Any, spec: str | None, trained_on: str) -> Any:
+    from spnet.data.match import load_for
 
-    return data.load(spec, may_download=False).test.images[:REAL_IMAGES]
+    data = load_for(net.classes, net.input_shape, spec, trained_on, num_classes=net.num_classes, may_download=False)
+    return data.test.images[:REAL_IMAGES]
 
 
 def describe(result: dict[str, Any]) -> str:

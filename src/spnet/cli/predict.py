@@ -1,6 +1,7 @@
 """`spnet predict`: class, probability, path and cost of single pictures."""
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,13 @@ from spnet.cli.rules import add_rules, rules_of
 
 def configure(parser: Parser, argv: list[str]) -> None:
     parser.add_argument("run", metavar="RUN", help="run folder, or the name of a shipped network")
-    parser.add_argument("images", metavar="IMAGE", nargs="+", help="picture files")
+    parser.add_argument(
+        "images",
+        metavar="IMAGE",
+        nargs="+",
+        help="picture files, or folders: every picture in them and in their inner folders. Pictures that cannot be "
+        "read are named on stderr and make the exit code 2; the others are classified",
+    )
     parser.add_argument(
         "--executor",
         default="branching",
@@ -23,21 +30,26 @@ def configure(parser: Parser, argv: list[str]) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from spnet.data.pictures import read_picture
     from spnet.engine import Engine
-    from spnet.runs import load, recorded_cost, run_folder
-    from spnet.training.checkpoint import read_config
+    from spnet.errors import UserError
+    from spnet.runs import load, recorded_cost
+    from spnet.terminal import say
 
-    _, facts = read_config(run_folder(args.run))
     engine = Engine(load(args.run), args.executor, expected_cost=recorded_cost(args.run), **rules_of(args))
     channels, height, width = engine.model.input_shape
-    predictions = []
-    for name in args.images:
-        picture, note = read_picture(Path(name), channels, (height, width))
+    classes = engine.model.classes or [str(label) for label in range(engine.model.num_classes)]
+    predictions, failures = [], []
+    for name in _pictures(args.images):
+        try:
+            picture, note = read_picture(name, channels, (height, width))
+        except UserError as error:
+            failures.append({"image": name, "reason": str(error)})
+            continue
         trace = engine(picture[None])
         probability, predicted = trace.logits.softmax(1).max(1)
         predictions.append(
             {
                 "image": name,
-                "class": facts["classes"][int(predicted)],
+                "class": classes[int(predicted)],
                 "probability": float(probability),
                 "path": trace.decisions[0].tolist(),
                 "macs": int(trace.macs[0]),
@@ -46,14 +58,46 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
                 "note": note,
             }
         )
-    return {"run": str(args.run), "stages": engine.model.backbone.stages.lengths, "predictions": predictions}
+    if failures and not predictions:
+        first = failures[0]["reason"]
+        count = len(failures)
+        raise UserError(first if count == 1 else f"none of {count} images could be read; the first: {first}")
+    for failure in failures:
+        say(failure["reason"])
+    return {
+        "run": str(args.run),
+        "stages": engine.model.backbone.stages.lengths,
+        "predictions": predictions,
+        "failures": failures,
+        "exit_code": 2 if failures else 0,
+    }
+
+
+def _pictures(names: list[str]) -> Iterator[str]:
+    """The files named, and those in the folders named, as training on them would take them."""
+    from spnet.data.listing import LeftOut, pictures_in
+    from spnet.errors import UserError
+
+    for name in names:
+        folder = Path(name)
+        if not folder.is_dir():
+            yield name
+            continue
+        left_out = LeftOut()
+        files = pictures_in(folder, left_out, recursive=True)
+        left_out.say(folder)
+        if not files:
+            raise UserError(f"'{folder}' has no images; give a folder that has, or picture files")
+        yield from map(str, files)
 
 
 def describe(result: dict[str, Any]) -> str:
+    from spnet.terminal import printable
+
     lines = []
     for p in result["predictions"]:
         lines.append(
-            f"{p['image']}: {p['class']}  ({100 * p['probability']:.1f} %)  "
+            f"{printable(p['image'])}: {printable(p['class'])}  ({100 * p['probability']:.1f} %)  "
             f"path {draw_path(p['path'], result['stages'])}  "
             f"{p['macs'] / 1e6:.3f} MMACs = {100 * p['cost_ratio']:.0f} % of static"
             + (f"  [{p['note']}]" if p["note"] else "")

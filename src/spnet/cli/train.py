@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from spnet.cli import Parser
+from spnet.cli.advice import size_advice
 from spnet.cli.progress import progress
 from spnet.cli.threads import add_threads, computing_with
 from spnet.cli.words import paths
 from spnet.errors import UserError
+from spnet.terminal import say
 
 BASE = (
     ("--recipe", "NAME", "start from a recipe (spnet list recipes)"),
@@ -147,6 +149,8 @@ def _train(args: argparse.Namespace, config: Any, asked: bool) -> dict[str, Any]
     init = run_folder(args.init) if args.init else None
     place = _data_of(args, config, init)
     dataset = data.load(place)
+    if advice := size_advice(config.backbone, place, dataset):
+        say(advice)
     shown = progress(config.training.epochs)
     with closing(shown):
         if not asked and not args.resume:
@@ -181,13 +185,14 @@ def _train(args: argparse.Namespace, config: Any, asked: bool) -> dict[str, Any]
 
 def _data_of(args: argparse.Namespace, config: Any, init: Path | None) -> str:
     """Where the images lie: as the command says, else where they lay for the run that is continued or started from."""
+    from spnet.data.spec import sized_as
     from spnet.training.checkpoint import read_config
     from spnet.training.facts import home_of_data
 
     if args.data:
         if args.resume and args.data.partition(":")[0] != config.data_name:
             raise UserError(f"--data {args.data}: this run was trained on {config.data_name}; say where that lies now.")
-        return args.data
+        return sized_as(args.data, config.data) if args.resume else args.data
     origin = Path(args.resume) if args.resume else init
     if origin is None:
         return config.data

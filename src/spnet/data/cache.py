@@ -10,12 +10,18 @@ from pathlib import Path
 import numpy as np
 
 Arrays = tuple[np.ndarray, np.ndarray]
-_FORMAT = 1  # raise it when decoding changes
+_FORMAT = 2  # raise it when decoding changes
 
 
 def cache_root() -> Path:
-    """The folder named by the environment variable SPNET_CACHE, else `~/.cache/spnet`. It need not exist."""
-    return Path(os.environ.get("SPNET_CACHE") or "~/.cache/spnet").expanduser()
+    """The folder named by the environment variable SPNET_CACHE, else `~/.cache/spnet`. It need not exist.
+
+    A user without a home (a service, a container's bare user id) gets a folder of his own beside temporary files.
+    """
+    try:
+        return Path(os.environ.get("SPNET_CACHE") or "~/.cache/spnet").expanduser()
+    except RuntimeError:
+        return Path(tempfile.gettempdir()) / f"spnet-cache-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
 
 
 def decoded(file: Path, variant: str, make: Callable[[], Arrays]) -> Arrays:

@@ -58,7 +58,11 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A named image-classification task. `mean` and `std` are per channel, in units of 255 grey levels (0..1)."""
+    """A named image-classification task.
+
+    mean, std: per channel, in units of 255 grey levels (0..1).
+    named: False where `classes` are mere numbers, because the data carry no names.
+    """
 
     name: str
     train: Split
@@ -67,6 +71,7 @@ class Dataset:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     augmentation: Augmentation
+    named: bool = True
 
     @property
     def num_classes(self) -> int:
@@ -84,6 +89,12 @@ class Dataset:
     def to(self, device: torch.device | str) -> "Dataset":
         """The same data set with both splits on `device`."""
         return replace(self, train=self.train.to(device), test=self.test.to(device))
+
+    def mirrored(self, flip: str) -> "Dataset":
+        """The same data set with mirror images switched on ("true") or off ("false"); as it is for "auto"."""
+        if flip == "auto":
+            return self
+        return replace(self, augmentation=replace(self.augmentation, flip=flip == "true"))
 
     def validated(self) -> "Dataset":
         """This data set, once it is known to be usable; else a UserError that says what is wrong."""

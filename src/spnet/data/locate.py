@@ -38,12 +38,19 @@ def _entries(text: str, names: tuple[str, ...]) -> list[tuple[str | None, Path]]
     for part in text.split(os.pathsep):
         head, colon, tail = part.partition(":")
         if pending is None and head in names and colon:
-            entries.append((head, Path(tail).expanduser()))
+            entries.append((head, _expanded(tail)))
         elif pending is None and part in names:
             pending = part
         elif part:
-            entries.append((pending, Path(part).expanduser()))
+            entries.append((pending, _expanded(part)))
             pending = None
     if pending is not None:
         raise UserError(f"the environment variable {VARIABLE} ends with '{pending}' but no path; write {pending}:PATH")
     return entries
+
+
+def _expanded(text: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:  # `~` without a home
+        raise UserError(f"the environment variable {VARIABLE} names '{text}', but there is no home folder") from error

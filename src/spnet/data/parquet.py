@@ -29,7 +29,9 @@ def load(spec: Spec) -> Dataset:
     else:
         everything, classes = _read([spec.path], spec)
         train, test = held_out_part(everything, f"'{spec.path}'")
-    return measured_dataset(f"parquet:{spec.path.resolve().name}", train, test, classes or _numbered(train))
+    return measured_dataset(
+        f"parquet:{spec.path.resolve().name}", train, test, classes or _numbered(train), named=classes is not None
+    )
 
 
 def read_folder(path: Path, spec: Spec) -> tuple[Split, Split, tuple[str, ...] | None]:

@@ -1,8 +1,9 @@
-"""One encoded picture (PNG, JPEG, WebP, ...) to pixels: opened, turned upright, brought to 8-bit grey or colour."""
+"""One encoded picture (PNG, JPEG, WebP, ...) to pixels: decoded, turned upright, brought to 8-bit grey or colour."""
 
 from __future__ import annotations
 
 import io
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,15 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from spnet.data.formats import COMMON, rare
+from spnet.data.modes import has_colour, plain
 from spnet.data.reason import reason
 from spnet.errors import UserError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-# In the order they are tried: first those Pillow knows at once, for the first other name makes it import its plugins
-# for forty rare formats. Naming them at all spares it the search through those (1.7 times faster for WebP).
-FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "WEBP", "TIFF")
 
 
 def read_picture(path: str | Path, in_channels: int, image_size: tuple[int, int]) -> tuple[Tensor, str | None]:
@@ -32,9 +31,10 @@ def read_picture(path: str | Path, in_channels: int, image_size: tuple[int, int]
         raise UserError(f"a network with {in_channels} input channels takes no pictures; use one with 1 or 3")
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"there is no image file '{path}'; check the path")
-    picture = open_picture(path, f"'{path}'")
-    notes = []
+        what = "is no regular file" if path.exists() else "is not there"
+        raise UserError(f"there is no image file '{path}': it {what}; check the path")
+    picture, notes = open_picture(path, f"'{path}'")
+    colour = in_channels == 1 and has_colour(planes(picture))
     height, width = image_size
     if picture.size != (width, height):
         notes.append(f"resized from {picture.width}x{picture.height} to {width}x{height}")
@@ -43,30 +43,56 @@ def read_picture(path: str | Path, in_channels: int, image_size: tuple[int, int]
         picture = fit(picture, width, height)
     mode = "L" if in_channels == 1 else "RGB"
     if picture.mode != mode:
-        notes.append("turned from colour to grey" if mode == "L" else "turned from grey to colour")
+        if mode == "RGB":
+            notes.append("turned from grey to colour")
+        elif colour:
+            notes.append("turned from colour to grey")
         picture = picture.convert(mode)
     return torch.from_numpy(planes(picture)), ", ".join(notes) or None
 
 
-def open_picture(source: Path | bytes, name: str) -> Image:
-    """Decode a file or its bytes to mode L (if it was stored as 8-bit grey) or RGB; `name` stands for it in errors."""
-    from PIL import Image, ImageOps
+def open_picture(source: Path | bytes, name: str) -> tuple[Image, list[str]]:
+    """Decode a file or its bytes: (the picture in mode L if it is stored as grey, else RGB, what was changed).
+
+    `name` stands for it in errors. UserError if it does not decode, or not to brightness.
+    """
+    from PIL import Image
 
     try:
         data = source if isinstance(source, bytes) else source.read_bytes()
-        picture = Image.open(io.BytesIO(data), formats=FORMATS)
-        picture.load()
-        if "exif" in picture.info:
-            picture = ImageOps.exif_transpose(picture)
-        if picture.mode == "P" and "transparency" in picture.info:
-            picture = picture.convert("RGBA")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # remarks on odd but readable files
+            picture = _decoded(data)
+            upright, turned = _upright(picture)
+            picture, changed = plain(upright)
     except Exception as error:  # decoders of broken files raise almost anything
         unknown = isinstance(error, Image.UnidentifiedImageError)
-        why = f"not one of {', '.join(FORMATS)}" if unknown else reason(error)
+        why = f"not one of {', '.join(COMMON)} or {len(rare())} rarer formats" if unknown else reason(error)
         raise UserError(f"{name} is not a readable image ({why}); repair or remove it") from error
-    if picture.mode[0] in "IF":
-        raise UserError(f"{name} has more than 8 bits a channel (mode {picture.mode}); convert it to 8 bits")
-    return picture if picture.mode in ("L", "RGB") else picture.convert("RGB")
+    return picture, turned + changed
+
+
+def _decoded(data: bytes) -> Image:
+    from PIL import Image
+
+    try:
+        picture = Image.open(io.BytesIO(data), formats=COMMON)
+    except Image.UnidentifiedImageError:
+        picture = Image.open(io.BytesIO(data), formats=rare())
+    picture.load()
+    return picture
+
+
+def _upright(picture: Image) -> tuple[Image, list[str]]:
+    """As the camera's EXIF block says, where that can be read: a damaged one says nothing about the pixels."""
+    from PIL import ImageOps
+
+    if "exif" not in picture.info:
+        return picture, []
+    try:
+        return ImageOps.exif_transpose(picture), []
+    except Exception:
+        return picture, ["not turned (its EXIF block is damaged)"]
 
 
 def fit(picture: Image, width: int, height: int) -> Image:

@@ -4,7 +4,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from spnet.data.reason import reason
 from spnet.errors import UserError, choose
+
+MAX_SIZE = 4096
+"""The largest N of `?size=N`, in pixels."""
 
 # name -> (may have a PATH, must have one, understands ?size=N, one-line description)
 _KNOWN: dict[str, tuple[bool, bool, bool, str]] = {
@@ -53,8 +57,8 @@ def parse(text: str) -> Spec:
         if not resizes or key != "size":
             known = "only ?size=N is known" if resizes else f"'{name}' has no options"
             raise UserError(f"data '{text}': unknown option '{key}'; {known}")
-        if not value.isdecimal() or not 1 <= int(value) <= 4096:
-            raise UserError(f"data '{text}': size must be a number of pixels from 1 to 4096, not '{value}'")
+        if not value.isdecimal() or len(value) > 4 or not 1 <= int(value) <= MAX_SIZE:
+            raise UserError(f"data '{text}': size must be a number of pixels from 1 to {MAX_SIZE}, not '{value}'")
         size = int(value)
     if must_have_path and not rest:
         raise UserError(f"data '{name}' needs a path: {name}:PATH")
@@ -62,7 +66,18 @@ def parse(text: str) -> Spec:
         raise UserError(f"data '{name}' takes no path; write just '{name}'")
     if not rest:
         return Spec(name, None, size)
-    path = Path(rest).expanduser()
-    if not path.exists():
+    try:
+        path = Path(rest).expanduser()
+        there = path.exists()
+    except (OSError, ValueError, RuntimeError) as error:  # too long, a NUL, a `~` without a home
+        raise UserError(f"data '{text}': the path cannot be looked up ({reason(error)}); check it") from error
+    if not there:
         raise UserError(f"data '{text}': there is no file or folder '{path}'; check the path")
     return Spec(name, path, size)
+
+
+def sized_as(text: str, trained_on: str) -> str:
+    """`text` with the `?size=N` of the specification that a network was trained on, where it has none of its own."""
+    own, theirs = (re.search(r"\?size=\w*$", spec) for spec in (text, trained_on))
+    known = _KNOWN.get(text.partition(":")[0])
+    return text if theirs is None or own is not None or known is None or not known[2] else text + theirs.group()

@@ -6,13 +6,14 @@ from torch import Tensor
 from spnet.data.dataset import Augmentation, Dataset, Split
 
 
-def measured_dataset(name: str, train: Split, test: Split, classes: tuple[str, ...]) -> Dataset:
+def measured_dataset(name: str, train: Split, test: Split, classes: tuple[str, ...], *, named: bool = True) -> Dataset:
     """A data set of unknown content: statistics of its own training images; shifts of up to an eighth of the shorter
-    side, and mirror images only if it is in colour (grey pictures are often writing)."""
+    side, and mirror images only if it is in colour (grey pictures are often writing; the setting
+    `flip` decides otherwise)."""
     mean, std = channel_statistics(train.images)
     _, channels, height, width = train.images.shape
     augmentation = Augmentation(pad=min(height, width) // 8, flip=channels == 3)
-    return Dataset(name, train, test, classes, mean, std, augmentation)
+    return Dataset(name, train, test, classes, mean, std, augmentation, named)
 
 
 def channel_statistics(images_NCHW: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -6,6 +6,7 @@ import platform
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from spnet.data.cache import cache_root
 from spnet.errors import UserError
 from spnet.files import read_json, write_json
 
@@ -33,9 +34,8 @@ def machine() -> str:
 
 
 def profile_path() -> Path:
-    """`$SPNET_CACHE/profile.json`, by default `~/.cache/spnet/profile.json`."""
-    folder = os.environ.get("SPNET_CACHE")
-    return (Path(folder) if folder else Path.home() / ".cache" / "spnet") / "profile.json"
+    """`profile.json` in the cache: `$SPNET_CACHE`, by default `~/.cache/spnet`."""
+    return cache_root() / "profile.json"
 
 
 def save_profile(profile: Profile) -> Path:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from spnet.build import build_network, create_method
+from spnet.data.match import known_classes
 from spnet.dynamic import DynamicNetwork
 from spnet.errors import UserError
 from spnet.files import read_json, write_bytes, write_json, write_text
@@ -107,6 +108,7 @@ def load_network(folder: Path) -> DynamicNetwork:
         std=tuple(facts["std"]),
     )
     load_weights(net, folder / "model.safetensors")
+    net.classes = known_classes(facts["classes"], config.data_name)
     return net.eval()
 
 

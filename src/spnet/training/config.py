@@ -38,6 +38,7 @@ class TrainingConfig:
     subset: int = setting(0, "train on a fixed class-balanced part of this many images; 0: all")
     validation: float = setting(0.1, "share of the training images kept for choices; 0: train on all")
     augment: bool = setting(True, "random crop and flip as the data set defines them")
+    flip: str = setting("auto", "mirror images: true, false, or auto: as the data set does")
     budget: float = setting(
         0.0, "after training, shift decision thresholds to this share of the static cost; 0: leave them"
     )
@@ -71,6 +72,8 @@ class TrainingConfig:
             raise UserError(f"validation lies in [0, 1), not {self.validation}.")
         for budget in filter(None, (self.budget, *self.more_budgets)):
             check_share("budget", budget, such_as=0.7)
+        object.__setattr__(self, "flip", self.flip.lower())  # Python's True is the flag's true
+        choose("flip", self.flip, ("auto", "true", "false"))
         choose("optimizer", self.optimizer, ("sgd", "adam"))
         choose("schedule", self.schedule, ("multistep", "cosine", "onecycle", "constant"))
         choose("precision", self.precision, ("auto", "fp32", "bf16"))

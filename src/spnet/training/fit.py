@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from spnet.data import Dataset
+from spnet.data.match import known_classes, matched
 from spnet.dynamic import DynamicNetwork
 from spnet.errors import UserError
 from spnet.files import write_json
@@ -87,7 +88,10 @@ def fit(
         checkpoint.read_config(out)  # no folder is made for a run that is not there
     with held(out):
         before = checkpoint.read_config(out)[1] if resume else {}
+        dataset = dataset.mirrored(config.training.flip)
         if resume:
+            known, shape = known_classes(before["classes"], config.data_name), tuple(before["input_shape"])
+            dataset = matched(dataset, known, shape, num_classes=len(before["classes"]))
             refuse_other_data(dataset, before, out)
         else:
             _refuse_taken(out)
