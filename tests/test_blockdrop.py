@@ -26,6 +26,7 @@ from spnet.methods.blockdrop import (
     open_blocks,
     self_critical_advantage,
 )
+from spnet.network.block import Block
 from spnet.paths.sampling import Bounded, Forced
 from spnet.routers import PolicyNetwork
 from spnet.training.step import freeze
@@ -156,9 +157,10 @@ def test_an_image_takes_the_same_path_alone_in_any_batch_and_again():
 # ---------------------------------------------------------------------------------------------- reward and advantage
 
 
-class Adds(nn.Module):
-    """A block that adds 2 and costs nothing: whether it ran can be read off its output."""
+class Adds(Block):
+    """A block that adds 2 and costs next to nothing: whether it ran can be read off its output."""
 
+    num_options = 2
     macs = (0, 1)
     identity_skip = True
 

@@ -39,7 +39,7 @@ from spnet.methods.base import (
 )
 from spnet.methods.gated import RateConfig, add_rate_terms
 from spnet.paths.sampling import Categorical, Draw, StraightThrough
-from spnet.routers.feed_forward import FORMS, FeedForward, block_input_shapes
+from spnet.routers.feed_forward import FORMS, FeedForward
 from spnet.routers.recurrent import INITS, Recurrent
 from spnet.settings import setting
 
@@ -89,7 +89,7 @@ class SkipNet(Method):
             raise UserError("SkipNet needs a gate: leave at least one block after the first with a target below 1.")
         if self.config.gate == "rnn":
             return Recurrent(backbone.input_widths, gated, init=self.config.gate_init)
-        return FeedForward(block_input_shapes(backbone), gated, form=self.config.gate)
+        return FeedForward(backbone.input_shapes, gated, form=self.config.gate)
 
     def phases(self, epochs: int) -> list[Phase]:
         c = self.config

@@ -32,10 +32,7 @@ class PolicyNetwork(Router):
         self.start_macs = trunk.static_macs
 
     def start(self, image: Tensor, dropout: torch.Generator | None) -> Any:
-        x = self.trunk.stem(self.pool(image))
-        for block in self.trunk.blocks:
-            x = block.run(x, len(block.macs) - 1)  # type: ignore[operator,arg-type]
-        z_BK = self.trunk.head(self.trunk.pool(x))
+        z_BK = self.trunk(self.pool(image))
         return {"logits": F.pad(z_BK.unsqueeze(2), (1, 0))}  # (B, K, 2): 0 for skip, z for run
 
     def logits(self, state: Any, i: int, x: Tensor, pooled_BC: Tensor) -> tuple[Tensor, Any]:
