@@ -32,7 +32,7 @@ def parameters(module: torch.nn.Module) -> int:
 
 def dynamic(rule: BlockRule, shape: tuple[int, int, int] = (2, 7, 5), aligned: bool = True) -> DynamicNetwork:
     """ResNet-8 under a rule, with a router before each block and stage heads."""
-    backbone = create_backbone("resnet8", num_classes=4, input_shape=shape, rule=rule)
+    backbone = create_backbone("resnet8", num_classes=4, input_shape=shape, skip_rule=rule)
     options = [rule.options] * len(backbone.blocks)
     router = PooledMLP(backbone.input_widths, options, [True] * len(options), hidden=6, lookahead=2)
     return lively(DynamicNetwork(backbone, router, StageHeads(backbone.stage_widths, 4, aligned)))
@@ -48,7 +48,7 @@ def dynamic(rule: BlockRule, shape: tuple[int, int, int] = (2, 7, 5), aligned: b
     ],
 )
 def test_published_sizes(name: str, shortcut: str, macs: int, size: int):
-    net = create_backbone(name, num_classes=10, rule=BlockRule(shortcut=shortcut))  # type: ignore[arg-type]
+    net = create_backbone(name, num_classes=10, skip_rule=BlockRule(shortcut=shortcut))  # type: ignore[arg-type]
     assert net.static_macs == macs
     assert parameters(net) == size
 
@@ -59,7 +59,7 @@ def test_resnet110_in_parts():
     transitions = {18, 36}
     for i, block in enumerate(net.blocks):
         assert block.macs == (0, 3_538_944 if i in transitions else 4_718_592)
-    projected = create_backbone("resnet110", num_classes=10, rule=BlockRule(shortcut="projection"))
+    projected = create_backbone("resnet110", num_classes=10, skip_rule=BlockRule(shortcut="projection"))
     assert {projected.blocks[i].macs for i in transitions} == {(131_072, 3_538_944 + 131_072)}
 
 
@@ -88,7 +88,7 @@ def test_rules_that_do_not_exist(wrong: dict):
 @pytest.mark.parametrize("shortcut", ["subsample", "avgpool", "projection"])
 def test_any_image_size_and_channels(shape: tuple[int, int, int], shortcut: str):
     rule = BlockRule(shortcut=shortcut)  # type: ignore[arg-type]
-    net = lively(DynamicNetwork(create_backbone("resnet8", num_classes=3, input_shape=shape, rule=rule)))
+    net = lively(DynamicNetwork(create_backbone("resnet8", num_classes=3, input_shape=shape, skip_rule=rule)))
     x = images(2, shape)
     assert net(x).logits.shape == (2, 3)
     assert counted_macs(net, x) == 2 * net.static_macs
@@ -241,7 +241,7 @@ def test_the_table_is_what_torch_counts(rule: BlockRule, executor):
 
 
 def test_the_half_option_costs_the_first_convolution():
-    net = create_backbone("resnet8", num_classes=4, input_shape=(2, 3, 3), rule=BlockRule(options=3))
+    net = create_backbone("resnet8", num_classes=4, input_shape=(2, 3, 3), skip_rule=BlockRule(options=3))
     assert net.blocks[0].macs == (0, 16 * 16 * 9 * 9, 2 * 16 * 16 * 9 * 9)
 
 

@@ -305,7 +305,7 @@ def test_how_many_blocks_are_open():
 
 
 def test_closed_blocks_run_for_certain():
-    sampler = LastOpen(Bounded(0.8), closed=2)
+    sampler = LastOpen(Bounded(0.8), first=2)
     logits = torch.tensor([[0.0, -9.0]]).expand(50, 2).clone().requires_grad_()
     closed, opened = sampler(1, logits, None), sampler(2, logits, None)
     assert (closed.gate_BK[:, 1] == 1).all()

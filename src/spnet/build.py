@@ -53,7 +53,9 @@ def build_network(
     """The network of a method. With a seed, backbone, router and heads are drawn from separate streams, so that
     every method starts from the same backbone."""
     with seeded(seed, "backbone"):
-        plain = create_backbone(backbone, num_classes=num_classes, input_shape=input_shape, rule=method.block_rule())
+        plain = create_backbone(
+            backbone, num_classes=num_classes, input_shape=input_shape, skip_rule=method.block_rule()
+        )
     with seeded(seed, "router"):
         router = method.build_router(plain)
     with seeded(seed, "heads"):

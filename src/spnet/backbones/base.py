@@ -4,10 +4,12 @@ Shapes: B samples, N blocks, C channels, K_i options of block i.
 """
 
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from itertools import accumulate
 
 from torch import Tensor, nn
 
+from spnet.errors import UserError, did_you_mean
 from spnet.network.block import Block
 from spnet.network.dry_run import dry_run
 
@@ -117,6 +119,25 @@ class Backbone(nn.Module):
     def options(self) -> tuple[int, ...]:
         """Number of options of each block."""
         return tuple(block.num_options for block in self.blocks)  # type: ignore[misc]
+
+    def matching(self, patterns: Sequence[str], setting: str) -> set[int]:
+        """Indices of the blocks whose names match one of `patterns`: a name, what it begins with ("layer1" for
+        "layer1.0"), or a shell pattern ("*.mlp"). `UserError` for one without a match; `setting` is where it stood."""
+        found: set[int] = set()
+        for pattern in patterns:
+            matched = {
+                i
+                for i, name in enumerate(self.block_names)
+                if fnmatchcase(name, pattern) or name.startswith(f"{pattern}.")
+            }
+            if not matched:
+                known = ", ".join(self.block_names[:3])
+                raise UserError(
+                    f"{setting} '{pattern}' matches no block of {self.name}."
+                    f"{did_you_mean(pattern, self.block_names)} They are called {known} ... {self.block_names[-1]}."
+                )
+            found |= matched
+        return found
 
     @property
     def static_macs(self) -> int:

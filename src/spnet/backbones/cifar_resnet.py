@@ -1,46 +1,17 @@
 """CIFAR ResNet-6n+2 (He et al., CVPR 2016, section 4.2): a 3x3 stem of 16 channels, three stages of n basic blocks with
 16, 32 and 64 channels, global average pooling, one linear layer.
 
-What a skipped block means differs between the published dynamic networks; `BlockRule` names the differences, so that
-every method can run on its own rule or all on one. With every block run, each rule is a plain ResNet.
+With every block run, each `BlockRule` is a plain ResNet.
 """
-
-from dataclasses import dataclass
-from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spnet.backbones.base import Backbone
-from spnet.errors import UserError, choose
+from spnet.errors import UserError
 from spnet.network.block import Block, per_sample
-
-Skip = Literal["relu", "plain", "own-projection"]
-Shortcut = Literal["subsample", "avgpool", "projection"]
-
-
-@dataclass(frozen=True)
-class BlockRule:
-    """What the options of a basic block are. s(x) is the shortcut, F(x) the residual branch, h(x) its first half.
-
-    Attributes:
-        skip: `relu`: full is ReLU(s + F), skip is ReLU(s) (ConvNet-AIG, RDI-Net, SP-Net). `plain`: skip is s, no ReLU
-            (SkipNet, BlockDrop). `own-projection`: skip is x, at a transition ReLU(BN(conv1x1(x))) (CoDiNet).
-        shortcut: at a transition: `subsample` (stride-2 subsample, zero channels; no parameters), `avgpool` (2x2 mean,
-            zero channels; BlockDrop), `projection` (1x1 convolution and BN; always paid).
-        options: 2 (skip, full) or 3 (skip, half, full; half is ReLU(s + h), RDI-Net).
-    """
-
-    skip: Skip = "relu"
-    shortcut: Shortcut = "subsample"
-    options: int = 2
-
-    def __post_init__(self) -> None:
-        choose("skip rule", self.skip, get_args(Skip))
-        choose("shortcut", self.shortcut, get_args(Shortcut))
-        if self.options not in (2, 3):
-            raise UserError(f"options must be 2 (skip, full) or 3 (skip, half, full), not {self.options}.")
+from spnet.network.rule import BlockRule
 
 
 class PadShortcut(nn.Module):
@@ -125,7 +96,7 @@ class GlobalAveragePool(nn.Module):
 
 
 def cifar_resnet(
-    depth: int, *, num_classes: int, input_shape: tuple[int, int, int] = (3, 32, 32), rule: BlockRule | None = None
+    depth: int, *, num_classes: int, input_shape: tuple[int, int, int] = (3, 32, 32), skip_rule: BlockRule | None = None
 ) -> Backbone:
     """Build ResNet-`depth` for small images of any size and channel count.
 
@@ -133,11 +104,11 @@ def cifar_resnet(
         depth: 6n + 2 with n >= 1: 8, 14, 20, 32, 44, 56, 110 ...
         num_classes: width of the head.
         input_shape: (channels, height, width); fixes the multiply-add counts, not the weights.
-        rule: what the options of a block are.
+        skip_rule: what the options of a block are.
     """
     if depth < 8 or (depth - 2) % 6:
         raise UserError(f"a CIFAR ResNet has 6n + 2 layers (8, 14, 20, ..., 110), not {depth}.")
-    rule = rule or BlockRule()
+    rule = skip_rule or BlockRule()
     length = (depth - 2) // 6
     widths = (16, 32, 64)
     stem = nn.Sequential(*conv_bn(input_shape[0], widths[0], 3, 1), nn.ReLU(inplace=True))

@@ -20,7 +20,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spnet.backbones.base import Backbone
-from spnet.backbones.cifar_resnet import BlockRule
 from spnet.dynamic import DynamicNetwork
 from spnet.errors import UserError, choose
 from spnet.losses import reinforce, reward_to_go, skip_rewards
@@ -38,6 +37,7 @@ from spnet.methods.base import (
     router_only,
 )
 from spnet.methods.gated import RateConfig, add_rate_terms
+from spnet.network.rule import BlockRule
 from spnet.paths.sampling import Categorical, Draw, StraightThrough
 from spnet.routers.feed_forward import FORMS, FeedForward
 from spnet.routers.recurrent import INITS, Recurrent

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from spnet.auxiliary import AuxiliaryModule
 from spnet.backbones.base import Backbone
-from spnet.backbones.cifar_resnet import BlockRule
 from spnet.dynamic import DynamicNetwork
 from spnet.errors import UserError, choose
 from spnet.heads import StageHeads
@@ -31,6 +30,7 @@ from spnet.losses import (
 )
 from spnet.methods.base import Batch, Losses, Method, Objective, Phase, Step
 from spnet.methods.gated import Gated
+from spnet.network.rule import BlockRule
 from spnet.routers.base import Router
 from spnet.settings import setting
 from spnet.trace import Trace

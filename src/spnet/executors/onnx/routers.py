@@ -200,7 +200,7 @@ class _PolicyNetwork(RouterEmitter):
             x = emit_block(g, block, block.num_options - 1, x)  # type: ignore[arg-type]
         head = _linears(trunk.head)[0]
         weight, bias = _run_logit(numbers(head.weight), numbers(head.bias))
-        return Readout(tuple(range(trunk.num_classes)), emit_layers(g, trunk.pool, x), weight, bias)
+        return Readout(tuple(self.router.column), emit_layers(g, trunk.pool, x), weight, bias)
 
     def read(self, g: Graph, i: int, x: str, pooled: Callable[[], str]) -> Readout:
         raise AssertionError("a policy network decides every block at the start")
