@@ -162,6 +162,7 @@ class DynamicNetwork(nn.Module):
         book = Book(rows)
         stage_ends = self.backbone.stages.last_blocks
         last_stage = len(stage_ends) - 1
+        headed = self.stage_heads.stages if heads else range(last_stage)  # type: ignore[union-attr]
         for i, block in enumerate(self.blocks):
             if self.gated[i]:
                 logits = x.new_zeros(x.shape[0], self.options[i], dtype=torch.float32)
@@ -184,7 +185,7 @@ class DynamicNetwork(nn.Module):
                 continue
             stage = stage_ends.index(i)
             x = self.backbone.stages[stage](x)
-            if stage < last_stage:
+            if stage in headed:
                 aligned = self.stage_heads.align(stage, pooled) if heads else pooled  # type: ignore[union-attr]
                 book.add("aligned_features", aligned)
                 if heads:

@@ -3,7 +3,7 @@
 Shapes: B samples, N blocks, C channels, K_i options of block i.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from itertools import accumulate
 
@@ -49,7 +49,8 @@ class Backbone(nn.Module):
         name: what the user calls it.
         stem: image (B, C_in, H, W) -> features.
         blocks: in order; those with one option always run.
-        stages: how many blocks each stage has, or `Stages` with names.
+        stages: how many blocks each stage has; or a function of the features' shapes, before each block and after the
+            last.
         pool: features -> (B, C): what routers, stage heads and the head read.
         head: pooled features -> class logits.
         neck: features of the last block -> features that are pooled for the head (a last convolution or norm).
@@ -69,7 +70,7 @@ class Backbone(nn.Module):
         name: str,
         stem: nn.Module,
         blocks: Sequence[Block],
-        stages: Sequence[int] | Stages,
+        stages: Sequence[int] | Callable[[Sequence[tuple[int, ...]]], Stages],
         pool: nn.Module,
         head: nn.Module,
         neck: nn.Module | None = None,
@@ -83,10 +84,10 @@ class Backbone(nn.Module):
         self.head = head
         self.pool = pool
         self.neck = neck if neck is not None else nn.Identity()
-        self.stages = stages if isinstance(stages, Stages) else Stages(stages)
         self.block_names = tuple(block_names or (f"blocks.{i}" for i in range(len(blocks))))
         self.input_shape = input_shape
         found = dry_run(self.stem, blocks, self.neck, self.pool, self.head, input_shape)
+        self.stages = stages(found.shapes) if callable(stages) else Stages(stages)
         for block, macs in zip(blocks, found.block_macs, strict=True):
             block.macs = macs
         self.input_shapes = found.shapes[:-1]

@@ -19,7 +19,7 @@ BASE = (
     ("--recipe", "NAME", "start from a recipe (spnet list recipes)"),
     ("--method", "NAME", "method (spnet list methods)"),
     ("--with", "NAME", "wrap the method: spnet"),
-    ("--backbone", "NAME", "backbone (spnet list backbones)"),
+    ("--backbone", "NAME", "spnet list backbones; torchvision:NAME, timm:NAME, package.module:function"),
     ("--data", "NAME[:PATH]", "data set (spnet list data)"),
 )
 
