@@ -34,8 +34,9 @@ class TorchvisionStem(nn.Module):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.conv_proj, self.dropout = attributes(model, "conv_proj")[0], model.encoder.dropout  # type: ignore[union-attr]
-        self.class_token, self.pos_embedding = model.class_token, model.encoder.pos_embedding  # type: ignore[union-attr]
+        self.conv_proj, self.dropout = model.get_submodule("conv_proj"), model.get_submodule("encoder.dropout")
+        self.class_token = model.get_parameter("class_token")
+        self.pos_embedding = model.get_parameter("encoder.pos_embedding")
 
     def forward(self, image: Tensor) -> Tensor:
         patches = self.conv_proj(image).flatten(2).transpose(1, 2)
