@@ -114,7 +114,7 @@ class Row:
         source, _, name = self.name.partition(":")
         torch.manual_seed(0)
         if source == "timm":
-            size = {"img_size": self.size} if "vit" in name or "deit" in name else {}
+            size: dict[str, Any] = {"img_size": self.size} if "vit" in name or "deit" in name else {}
             model = timm.create_model(name, num_classes=num_classes, **size)
         else:
             size = {"image_size": self.size} if "vit" in name else {}

@@ -59,6 +59,7 @@ def _add_settings(parser: Parser, named: argparse.Namespace) -> None:
 
 def _base(named: argparse.Namespace) -> Any:
     """The run before flags: the recipe or the run to resume, with the names given."""
+    from spnet.backbones import import_backbone
     from spnet.methods import Method, method_class
     from spnet.recipes import recipe
     from spnet.training.config import RunConfig
@@ -87,6 +88,8 @@ def _base(named: argparse.Namespace) -> Any:
     if method_class(method).build_router is Method.build_router:
         for name in ("budget", "more_budgets"):  # a recipe's budgets mean nothing where nothing is decided
             settings.pop(name, None)
+    if named.backbone:
+        import_backbone(named.backbone)
     return RunConfig(method, wrapper, named.backbone or start.backbone, named.data or start.data, settings)
 
 
