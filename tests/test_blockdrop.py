@@ -26,6 +26,7 @@ from spnet.methods.blockdrop import (
     open_blocks,
     self_critical_advantage,
 )
+from spnet.network.block import Block
 from spnet.paths.sampling import Bounded, Forced
 from spnet.routers import PolicyNetwork
 from spnet.training.step import freeze
@@ -156,9 +157,10 @@ def test_an_image_takes_the_same_path_alone_in_any_batch_and_again():
 # ---------------------------------------------------------------------------------------------- reward and advantage
 
 
-class Adds(nn.Module):
-    """A block that adds 2 and costs nothing: whether it ran can be read off its output."""
+class Adds(Block):
+    """A block that adds 2 and costs next to nothing: whether it ran can be read off its output."""
 
+    num_options = 2
     macs = (0, 1)
     identity_skip = True
 
@@ -303,7 +305,7 @@ def test_how_many_blocks_are_open():
 
 
 def test_closed_blocks_run_for_certain():
-    sampler = LastOpen(Bounded(0.8), closed=2)
+    sampler = LastOpen(Bounded(0.8), first=2)
     logits = torch.tensor([[0.0, -9.0]]).expand(50, 2).clone().requires_grad_()
     closed, opened = sampler(1, logits, None), sampler(2, logits, None)
     assert (closed.gate_BK[:, 1] == 1).all()

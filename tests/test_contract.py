@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck, conv1x1
 
 from spnet import DynamicNetwork, create_model, list_methods
-from spnet.backbones.base import Backbone, Block
+from spnet.backbones.base import Backbone
 from spnet.data import Dataset
 from spnet.dynamic import Noise
 from spnet.executors import branching, gathered
@@ -21,6 +21,7 @@ from spnet.heads import StageHeads
 from spnet.measure.macs import counted_macs
 from spnet.methods import Batch, Losses, Method, MethodConfig, Phase, Step
 from spnet.methods.base import classification_loss
+from spnet.network.block import Block, ResidualBlock
 from spnet.paths.sampling import GumbelStraightThrough
 from spnet.routers import PooledMLP
 from spnet.settings import setting
@@ -28,20 +29,17 @@ from spnet.training.config import RunConfig
 from spnet.training.fit import fit
 
 
-class TorchvisionBottleneck(nn.Module):
+class TorchvisionBottleneck(Block):
     """torchvision's own module; option 0 is its shortcut alone."""
 
-    identity_skip = False
+    num_options = 2
 
-    def __init__(self, in_channels: int, width: int, stride: int, size: int) -> None:
+    def __init__(self, in_channels: int, width: int, stride: int) -> None:
         super().__init__()
-        out, out_size = 4 * width, -(-size // stride)
+        out = 4 * width
         project = stride != 1 or in_channels != out
         shortcut = nn.Sequential(conv1x1(in_channels, out, stride), nn.BatchNorm2d(out)) if project else None
         self.inner = Bottleneck(in_channels, width, stride, shortcut)
-        paid = in_channels * out * out_size**2 if project else 0
-        residual = in_channels * width * size**2 + 9 * width * width * out_size**2 + width * out * out_size**2
-        self.macs = (paid, paid + residual)
 
     def run(self, x: Tensor, option: int) -> Tensor:
         if option == 1:
@@ -55,10 +53,10 @@ class TorchvisionBottleneck(nn.Module):
 
 def bottlenecks() -> Backbone:
     blocks = [
-        TorchvisionBottleneck(8, 2, 1, 8),
-        TorchvisionBottleneck(8, 2, 1, 8),
-        TorchvisionBottleneck(8, 4, 2, 8),
-        TorchvisionBottleneck(16, 4, 1, 4),
+        TorchvisionBottleneck(8, 2, 1),
+        TorchvisionBottleneck(8, 2, 1),
+        TorchvisionBottleneck(8, 4, 2),
+        TorchvisionBottleneck(16, 4, 1),
     ]
     return Backbone(
         name="toy-bottlenecks",
@@ -67,33 +65,11 @@ def bottlenecks() -> Backbone:
         stages=(2, 2),
         head=nn.Linear(16, 5),
         pool=nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()),
-        input_widths=(8, 8, 8, 16),
-        output_widths=(8, 8, 16, 16),
-        stem_macs=3 * 8 * 9 * 64,
-        head_macs=16 * 5,
         input_shape=(3, 8, 8),
-        num_classes=5,
     )
 
 
-TOKENS, WIDTH = 4, 8
-
-
-class ResidualBlock(nn.Module):
-    """Half a transformer layer: x + branch(norm(x)); option 0 is x."""
-
-    identity_skip = True
-
-    def __init__(self, branch: nn.Module, macs: int) -> None:
-        super().__init__()
-        self.norm, self.branch = nn.LayerNorm(WIDTH), branch
-        self.macs = (0, macs)
-
-    def run(self, x: Tensor, option: int) -> Tensor:
-        return x + self.branch(self.norm(x)) if option else x
-
-    def mix(self, x: Tensor, gate_BK: Tensor) -> Tensor:
-        return x + gate_BK[:, 1, None, None] * self.branch(self.norm(x))
+WIDTH = 8
 
 
 class Attention(nn.Module):
@@ -125,12 +101,10 @@ class MeanOfTokens(nn.Module):
 
 
 def transformer() -> Backbone:
-    attention = TOKENS * WIDTH * 4 * WIDTH + 2 * TOKENS * TOKENS * WIDTH
-    mlp = 2 * TOKENS * WIDTH * 2 * WIDTH
-    blocks: list[nn.Module] = []
+    blocks: list[Block] = []
     for _ in range(3):
-        blocks.append(ResidualBlock(Attention(), attention))
-        blocks.append(ResidualBlock(nn.Sequential(nn.Linear(WIDTH, 16), nn.GELU(), nn.Linear(16, WIDTH)), mlp))
+        for branch in (Attention(), nn.Sequential(nn.Linear(WIDTH, 16), nn.GELU(), nn.Linear(16, WIDTH))):
+            blocks.append(ResidualBlock(nn.Identity(), nn.Sequential(nn.LayerNorm(WIDTH), branch)))
     return Backbone(
         name="toy-transformer",
         stem=Patches(),
@@ -138,12 +112,7 @@ def transformer() -> Backbone:
         stages=(2, 2, 2),
         head=nn.Linear(WIDTH, 5),
         pool=MeanOfTokens(),
-        input_widths=(WIDTH,) * 6,
-        output_widths=(WIDTH,) * 6,
-        stem_macs=3 * 16 * WIDTH * TOKENS,
-        head_macs=WIDTH * 5,
         input_shape=(3, 8, 8),
-        num_classes=5,
     )
 
 

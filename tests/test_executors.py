@@ -24,7 +24,7 @@ def network(channels_last: bool = False, **config) -> DynamicNetwork:
 def three_options(skip: str) -> DynamicNetwork:
     rule = BlockRule(skip, "projection", 3)  # type: ignore[arg-type]
     with seeded(8, "three options"):
-        backbone = create_backbone("resnet14", num_classes=10, input_shape=SHAPE, rule=rule)
+        backbone = create_backbone("resnet14", num_classes=10, input_shape=SHAPE, skip_rule=rule)
     return lively(DynamicNetwork(backbone, PooledMLP(backbone.input_widths, [3] * 6, [True] * 6, hidden=8)))
 
 

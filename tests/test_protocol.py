@@ -36,7 +36,7 @@ def network(method: str = "spnet", seed: int = 0, **config) -> DynamicNetwork:
 
 
 def three_options() -> DynamicNetwork:
-    backbone = create_backbone("resnet8", num_classes=10, input_shape=SHAPE, rule=BlockRule(options=3))
+    backbone = create_backbone("resnet8", num_classes=10, input_shape=SHAPE, skip_rule=BlockRule(options=3))
     return lively(DynamicNetwork(backbone, PooledMLP(backbone.input_widths, [3] * 3, [True] * 3, hidden=8)))
 
 

@@ -23,7 +23,6 @@ from spnet.methods.skipnet import SkipNet, SkipNetConfig, SoftProbability
 from spnet.paths.sampling import StraightThrough
 from spnet.paths.stats import execution_rate_per_block
 from spnet.routers import FeedForward, Recurrent
-from spnet.routers.feed_forward import block_input_shapes
 from spnet.training.step import freeze
 
 GATES = ("rnn", "ff1", "ff2")
@@ -107,7 +106,7 @@ def test_reading_shapes_leaves_the_backbone_as_it_was():
     backbone.train()
     backbone.blocks[0].eval()
     before = {name: value.clone() for name, value in backbone.state_dict().items()}
-    assert block_input_shapes(backbone) == [(16, 9, 7), (16, 9, 7), (32, 5, 4)]
+    assert backbone.input_shapes == ((16, 9, 7), (16, 9, 7), (32, 5, 4))
     assert [backbone.training, backbone.blocks[0].training, backbone.blocks[1].training] == [True, False, True]
     assert all(torch.equal(value, before[name]) for name, value in backbone.state_dict().items())
 

@@ -3,18 +3,18 @@
 import torch
 from torch import Tensor, nn
 
-from spnet.backbones.base import Backbone
+from spnet.backbones.base import Backbone, Block
 
 
-class ToyBlock(nn.Module):
-    """x or x + conv1x1(x), on 1x1 images. Fulfils `spnet.backbones.base.Block`."""
+class ToyBlock(Block):
+    """x or x + conv1x1(x), on 1x1 images."""
 
+    num_options = 2
     identity_skip = True
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(width, width, 1)
-        self.macs = (0, width * width)
 
     def run(self, x: Tensor, option: int) -> Tensor:
         return x + self.conv(x).tanh() if option else x
@@ -37,12 +37,7 @@ def toy_backbone(blocks: int, *, width: int = 3, classes: int = 2) -> Backbone:
         stages=(blocks,),
         head=nn.Linear(width, classes),
         pool=Pool(),
-        input_widths=[width] * blocks,
-        output_widths=[width] * blocks,
-        stem_macs=width * width,
-        head_macs=width * classes,
         input_shape=(width, 1, 1),
-        num_classes=classes,
     )
 
 

@@ -8,9 +8,12 @@ from spnet.version import __version__
 if TYPE_CHECKING:
     from spnet import losses
     from spnet.backbones import list_backbones
+    from spnet.backbones.adapters import register_adapter
+    from spnet.backbones.adapters.find import find_blocks
     from spnet.build import create_model
     from spnet.dynamic import DynamicNetwork
     from spnet.engine import Engine
+    from spnet.make import make_dynamic
     from spnet.methods import list_methods
     from spnet.runs import load
     from spnet.trace import Trace
@@ -20,9 +23,12 @@ _HOMES = {
     "Engine": "spnet.engine",
     "Trace": "spnet.trace",
     "create_model": "spnet.build",
+    "find_blocks": "spnet.backbones.adapters.find",
     "list_backbones": "spnet.backbones",
     "list_methods": "spnet.methods",
     "load": "spnet.runs",
+    "make_dynamic": "spnet.make",
+    "register_adapter": "spnet.backbones.adapters",
 }
 """Where each public name lives. Imported on first use, so that `spnet --help` does not wait for torch."""
 
@@ -50,8 +56,11 @@ __all__ = [
     "UserError",
     "__version__",
     "create_model",
+    "find_blocks",
     "list_backbones",
     "list_methods",
     "load",
     "losses",
+    "make_dynamic",
+    "register_adapter",
 ]

@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from spnet.backbones import create_backbone
+from spnet.backbones import create_backbone, import_backbone
+from spnet.backbones.base import Backbone
 from spnet.dynamic import DynamicNetwork
 from spnet.methods import WRAPPERS, Method, check_composition, method_class, wrapper_class
 from spnet.settings import fill, refuse_unknown
@@ -53,7 +54,21 @@ def build_network(
     """The network of a method. With a seed, backbone, router and heads are drawn from separate streams, so that
     every method starts from the same backbone."""
     with seeded(seed, "backbone"):
-        plain = create_backbone(backbone, num_classes=num_classes, input_shape=input_shape, rule=method.block_rule())
+        plain = create_backbone(
+            backbone, num_classes=num_classes, input_shape=input_shape, skip_rule=method.block_rule()
+        )
+    return around(method, plain, mean=mean, std=std, seed=seed)
+
+
+def around(
+    method: Method,
+    plain: Backbone,
+    *,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+    seed: int | None = None,
+) -> DynamicNetwork:
+    """A method's routers and heads around a backbone."""
     with seeded(seed, "router"):
         router = method.build_router(plain)
     with seeded(seed, "heads"):
@@ -75,7 +90,7 @@ def create_model(
     """Build a freshly initialised network, called as `model(x) -> Trace`.
 
     Args:
-        backbone: see `list_backbones()`.
+        backbone: see `list_backbones()`; or `torchvision:NAME`, `timm:NAME`, `package.module:function`.
         method: see `list_methods()`.
         num_classes: width of the class logits.
         wrapper: `spnet` puts SP-Net around the method.
@@ -88,6 +103,7 @@ def create_model(
     """
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
     built = create_method(method, wrapper, config)
+    import_backbone(backbone)
     return build_network(built, backbone, num_classes=num_classes, input_shape=(in_channels, *size), seed=seed)
 
 

@@ -1,9 +1,9 @@
-"""DynamicNetwork: stem -> gated blocks -> heads. The only loop over blocks in the library.
+"""DynamicNetwork: stem -> gated blocks -> neck -> heads. The only loop over gated blocks in eager code.
 
 Shapes: B samples, N blocks, L gated blocks, K_i options of block i, C channels.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -58,9 +58,8 @@ class DynamicNetwork(nn.Module):
         self.backbone = backbone
         self.router = router
         self.stage_heads = stage_heads
-        self.blocks: list[Block] = list(backbone.blocks)  # type: ignore[assignment]
         self.options = backbone.options
-        self.gated = router.gated if router is not None else (False,) * len(self.blocks)
+        self.gated = router.gated if router is not None else (False,) * len(backbone.blocks)
         self.dense = Dense()
         """What computes the blocks in training mode; `spnet.executors.compiled` where a run asks for it."""
         self.static_macs = backbone.static_macs
@@ -74,6 +73,11 @@ class DynamicNetwork(nn.Module):
         """What paths cost, and what a bound on it leaves."""
         self.classes: tuple[str, ...] | None = None
         """Names of the classes in the order of the logits, where they are known: `spnet.load` sets them."""
+
+    @property
+    def blocks(self) -> Sequence[Block]:
+        """The backbone's own list: a block that is replaced there is the one that runs."""
+        return self.backbone.blocks  # type: ignore[return-value]
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -159,11 +163,13 @@ class DynamicNetwork(nn.Module):
         pooled = self.backbone.pool(x)
         book = Book(rows)
         stage_ends = self.backbone.stages.last_blocks
+        last_stage = len(stage_ends) - 1
+        headed = self.stage_heads.stages if heads else range(last_stage)  # type: ignore[union-attr]
         for i, block in enumerate(self.blocks):
             if self.gated[i]:
                 logits = x.new_zeros(x.shape[0], self.options[i], dtype=torch.float32)
                 if routed:
-                    logits, state = self.router.logits(state, i, x, pooled)  # type: ignore[union-attr]
+                    logits, state = self.router(state, i, x, pooled)  # type: ignore[misc]
                     book.add("router_logits", logits)
                 shifted = logits + shift * self.option_costs(i) if sampler is None else logits
                 draw = rule(i, limit.offer(i, shifted), noise.gates)
@@ -177,8 +183,11 @@ class DynamicNetwork(nn.Module):
                 book.add("decisions", torch.full((x.shape[0],), self.options[i] - 1, device=x.device))
             pooled = self.backbone.pool(x)
             book.add("block_features", pooled)
-            if i in stage_ends[:-1]:
-                stage = stage_ends.index(i)
+            if i not in stage_ends:
+                continue
+            stage = stage_ends.index(i)
+            x = self.backbone.stages[stage](x)
+            if stage in headed:
                 aligned = self.stage_heads.align(stage, pooled) if heads else pooled  # type: ignore[union-attr]
                 book.add("aligned_features", aligned)
                 if heads:
@@ -189,9 +198,8 @@ class DynamicNetwork(nn.Module):
                         rows.leave(stay, stage, logits)
                         limit.keep(stay)
                         x, pooled, state = x[stay], pooled[stay], select(state, stay)
-        logits = self.backbone.head(pooled)
+        logits = self.backbone.head(self.backbone.summary(x, pooled))
         book.add("aligned_features", pooled)
-        last_stage = len(stage_ends) - 1
         if rows is not None:
             logits, exit_stage = rows.finish(logits, last_stage)
         else:

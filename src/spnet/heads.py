@@ -13,23 +13,33 @@ from spnet.errors import UserError
 
 
 class StageHeads(nn.Module):
-    def __init__(self, stage_widths: Sequence[int], num_classes: int, aligned: bool) -> None:
+    """Args:
+    stage_widths: of every stage's pooled features.
+    aligned: map them to the last width first.
+    stages: which earlier stages have a head, rising; all when left out.
+    """
+
+    def __init__(
+        self, stage_widths: Sequence[int], num_classes: int, aligned: bool, stages: Sequence[int] | None = None
+    ) -> None:
         super().__init__()
-        earlier, last = stage_widths[:-1], stage_widths[-1]
+        self.stages = tuple(stages if stages is not None else range(len(stage_widths) - 1))
+        last = stage_widths[-1]
+        widths = [stage_widths[stage] for stage in self.stages]
         self.aligners = nn.ModuleList(
-            nn.Linear(width, last, bias=False) if aligned else nn.Identity() for width in earlier
+            nn.Linear(width, last, bias=False) if aligned else nn.Identity() for width in widths
         )
-        self.classifiers = nn.ModuleList(nn.Linear(last if aligned else width, num_classes) for width in earlier)
-        self.macs = tuple(
-            (width * last if aligned else 0) + (last if aligned else width) * num_classes for width in earlier
-        )
-        """Multiply-adds per sample of each earlier stage's head."""
+        self.classifiers = nn.ModuleList(nn.Linear(last if aligned else width, num_classes) for width in widths)
+        macs = [(width * last if aligned else 0) + (last if aligned else width) * num_classes for width in widths]
+        by_stage = dict(zip(self.stages, macs, strict=True))
+        self.macs = tuple(by_stage.get(stage, 0) for stage in range(len(stage_widths) - 1))
+        """Multiply-adds per sample of each earlier stage's head; 0 where there is none."""
 
     def align(self, stage: int, pooled: Tensor) -> Tensor:
-        return self.aligners[stage](pooled)
+        return self.aligners[self.stages.index(stage)](pooled)
 
     def classify(self, stage: int, aligned: Tensor) -> Tensor:
-        return self.classifiers[stage](aligned)
+        return self.classifiers[self.stages.index(stage)](aligned)
 
 
 def check_exit(heads: StageHeads | None, exit_confidence: float | None) -> None:

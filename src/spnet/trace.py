@@ -25,7 +25,8 @@ class Trace:
     stage_features: tuple[Tensor, ...]
     """The entries of `block_features` after the last block of each stage."""
     aligned_features: tuple[Tensor, ...]
-    """`stage_features` mapped to the last width where the network has learned aligners, else `stage_features`."""
+    """Of each stage that has a classifier: `stage_features`, mapped to the last width where there are learned
+    aligners."""
     router_logits: tuple[Tensor, ...]
     """One (B, K_i) per gated block, raw: before noise, before any calibrated shift. Empty where no router ran."""
     gates: tuple[Tensor, ...]

@@ -1,45 +1,17 @@
 """CIFAR ResNet-6n+2 (He et al., CVPR 2016, section 4.2): a 3x3 stem of 16 channels, three stages of n basic blocks with
 16, 32 and 64 channels, global average pooling, one linear layer.
 
-What a skipped block means differs between the published dynamic networks; `BlockRule` names the differences, so that
-every method can run on its own rule or all on one. With every block run, each rule is a plain ResNet.
+With every block run, each `BlockRule` is a plain ResNet.
 """
-
-from dataclasses import dataclass
-from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spnet.backbones.base import Backbone
-from spnet.errors import UserError, choose
-
-Skip = Literal["relu", "plain", "own-projection"]
-Shortcut = Literal["subsample", "avgpool", "projection"]
-
-
-@dataclass(frozen=True)
-class BlockRule:
-    """What the options of a basic block are. s(x) is the shortcut, F(x) the residual branch, h(x) its first half.
-
-    Attributes:
-        skip: `relu`: full is ReLU(s + F), skip is ReLU(s) (ConvNet-AIG, RDI-Net, SP-Net). `plain`: skip is s, no ReLU
-            (SkipNet, BlockDrop). `own-projection`: skip is x, at a transition ReLU(BN(conv1x1(x))) (CoDiNet).
-        shortcut: at a transition: `subsample` (stride-2 subsample, zero channels; no parameters), `avgpool` (2x2 mean,
-            zero channels; BlockDrop), `projection` (1x1 convolution and BN; always paid).
-        options: 2 (skip, full) or 3 (skip, half, full; half is ReLU(s + h), RDI-Net).
-    """
-
-    skip: Skip = "relu"
-    shortcut: Shortcut = "subsample"
-    options: int = 2
-
-    def __post_init__(self) -> None:
-        choose("skip rule", self.skip, get_args(Skip))
-        choose("shortcut", self.shortcut, get_args(Shortcut))
-        if self.options not in (2, 3):
-            raise UserError(f"options must be 2 (skip, full) or 3 (skip, half, full), not {self.options}.")
+from spnet.errors import UserError
+from spnet.network.block import Block, per_sample
+from spnet.network.rule import BlockRule
 
 
 class PadShortcut(nn.Module):
@@ -64,15 +36,14 @@ def conv_bn(in_channels: int, out_channels: int, kernel: int, stride: int) -> nn
     return nn.Sequential(conv, nn.BatchNorm2d(out_channels))
 
 
-class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut; see `BlockRule` for its options. Fulfils `spnet.backbones.base.Block`."""
+class BasicBlock(Block):
+    """Two 3x3 convolutions and a shortcut; see `BlockRule` for its options."""
 
-    def __init__(
-        self, in_channels: int, out_channels: int, stride: int, size: tuple[int, int], rule: BlockRule
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int, rule: BlockRule) -> None:
         super().__init__()
         transition = stride != 1 or in_channels != out_channels
         self.rule = rule
+        self.num_options = rule.options
         self.residual1 = conv_bn(in_channels, out_channels, 3, stride)
         self.residual2 = conv_bn(out_channels, out_channels, 3, 1)
         self.shortcut: nn.Module = nn.Identity()
@@ -88,19 +59,11 @@ class BasicBlock(nn.Module):
         # identity.
         self.identity_skip = not transition
 
-        pixels = size[0] * size[1]
-        projection = in_channels * out_channels * pixels if transition else 0
-        paid = projection if rule.shortcut == "projection" else 0
-        half = paid + in_channels * out_channels * 9 * pixels
-        full = half + out_channels * out_channels * 9 * pixels
-        skip = projection if rule.skip == "own-projection" else paid
-        self.macs: tuple[int, ...] = (skip, full) if rule.options == 2 else (skip, half, full)
-
     def run(self, x: Tensor, option: int) -> Tensor:
         if option == 0:
             return self._skip(x)
         h = self.residual1(x).relu_()
-        if option == len(self.macs) - 1:
+        if option == self.num_options - 1:
             h = self.residual2(h)
         return (self.shortcut(x) + h).relu_()
 
@@ -108,12 +71,12 @@ class BasicBlock(nn.Module):
         shortcut = self.shortcut(x)
         h = self.residual1(x).relu_()
         residual = self.residual2(h)
-        weight = gate_BK.to(x.dtype)[:, :, None, None, None].unbind(1)
-        if len(self.macs) == 2 and self.rule.skip == "relu":
+        weight = [per_sample(gate_B, residual) for gate_B in gate_BK.unbind(1)]
+        if self.num_options == 2 and self.rule.skip == "relu":
             # ConvNet-AIG's form: the gate scales the residual inside the ReLU, so its gradient is <grad, F(x)>.
             return torch.addcmul(shortcut, residual, weight[-1]).relu_()
         mixed = weight[-1] * F.relu(shortcut + residual) + weight[0] * self._skip(x, shortcut)
-        if len(self.macs) == 3:
+        if self.num_options == 3:
             mixed = mixed + weight[1] * F.relu(shortcut + h)
         return mixed
 
@@ -133,7 +96,7 @@ class GlobalAveragePool(nn.Module):
 
 
 def cifar_resnet(
-    depth: int, *, num_classes: int, input_shape: tuple[int, int, int] = (3, 32, 32), rule: BlockRule | None = None
+    depth: int, *, num_classes: int, input_shape: tuple[int, int, int] = (3, 32, 32), skip_rule: BlockRule | None = None
 ) -> Backbone:
     """Build ResNet-`depth` for small images of any size and channel count.
 
@@ -141,25 +104,20 @@ def cifar_resnet(
         depth: 6n + 2 with n >= 1: 8, 14, 20, 32, 44, 56, 110 ...
         num_classes: width of the head.
         input_shape: (channels, height, width); fixes the multiply-add counts, not the weights.
-        rule: what the options of a block are.
+        skip_rule: what the options of a block are.
     """
     if depth < 8 or (depth - 2) % 6:
         raise UserError(f"a CIFAR ResNet has 6n + 2 layers (8, 14, 20, ..., 110), not {depth}.")
-    rule = rule or BlockRule()
+    rule = skip_rule or BlockRule()
     length = (depth - 2) // 6
-    channels, height, width = input_shape
     widths = (16, 32, 64)
-    stem = nn.Sequential(*conv_bn(channels, widths[0], 3, 1), nn.ReLU(inplace=True))
-    blocks: list[nn.Module] = []
-    input_widths: list[int] = []
-    size = (height, width)
+    stem = nn.Sequential(*conv_bn(input_shape[0], widths[0], 3, 1), nn.ReLU(inplace=True))
+    blocks: list[Block] = []
     current = widths[0]
     for stage, out in enumerate(widths):
         for position in range(length):
             stride = 2 if stage > 0 and position == 0 else 1
-            size = (-(-size[0] // stride), -(-size[1] // stride))
-            blocks.append(BasicBlock(current, out, stride, size, rule))
-            input_widths.append(current)
+            blocks.append(BasicBlock(current, out, stride, rule))
             current = out
     backbone = Backbone(
         name=f"resnet{depth}",
@@ -168,12 +126,7 @@ def cifar_resnet(
         stages=(length,) * 3,
         head=nn.Linear(current, num_classes),
         pool=GlobalAveragePool(),
-        input_widths=input_widths,
-        output_widths=[w for w in widths for _ in range(length)],
-        stem_macs=channels * widths[0] * 9 * height * width,
-        head_macs=current * num_classes,
         input_shape=input_shape,
-        num_classes=num_classes,
     )
     convolutions = [(name, module) for name, module in backbone.named_modules() if isinstance(module, nn.Conv2d)]
     for _, module in sorted(convolutions, key=lambda named: _belongs_to_a_rule(named[0])):

@@ -21,7 +21,7 @@ BASE = (
     ("--recipe", "NAME", "start from a recipe (spnet list recipes)"),
     ("--method", "NAME", "method (spnet list methods)"),
     ("--with", "NAME", "wrap the method: spnet"),
-    ("--backbone", "NAME", "backbone (spnet list backbones)"),
+    ("--backbone", "NAME", "spnet list backbones; torchvision:NAME, timm:NAME, package.module:function"),
     ("--data", "NAME[:PATH]", "data set (spnet list data)"),
 )
 
@@ -61,6 +61,7 @@ def _add_settings(parser: Parser, named: argparse.Namespace) -> None:
 
 def _base(named: argparse.Namespace) -> Any:
     """The run before flags: the recipe or the run to resume, with the names given."""
+    from spnet.backbones import import_backbone
     from spnet.methods import Method, method_class
     from spnet.recipes import recipe
     from spnet.training.config import RunConfig
@@ -89,6 +90,8 @@ def _base(named: argparse.Namespace) -> Any:
     if method_class(method).build_router is Method.build_router:
         for name in ("budget", "more_budgets"):  # a recipe's budgets mean nothing where nothing is decided
             settings.pop(name, None)
+    if named.backbone:
+        import_backbone(named.backbone)
     return RunConfig(method, wrapper, named.backbone or start.backbone, named.data or start.data, settings)
 
 

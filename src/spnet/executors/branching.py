@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from spnet.backbones.base import Block
+from spnet.network.block import Block
 
 
 def branching(block: Block, x: Tensor, gate_BK: Tensor) -> Tensor:
@@ -10,4 +10,4 @@ def branching(block: Block, x: Tensor, gate_BK: Tensor) -> Tensor:
     option = int(options[0]) if len(options) else 0  # nobody is left after an early exit
     if bool((options != option).any()):
         raise ValueError("the branching executor needs one decision for the whole batch: use batch 1, or 'gathered'.")
-    return x if option == 0 and block.identity_skip else block.run(x, option)
+    return x if option == 0 and block.identity_skip else block(x, option)

@@ -3,21 +3,21 @@
 import torch
 from torch import Tensor
 
-from spnet.backbones.base import Block
+from spnet.network.block import Block
 
 
 def gathered(block: Block, x: Tensor, gate_BK: Tensor) -> Tensor:
     decisions = gate_BK.argmax(1)
-    counts = torch.bincount(decisions, minlength=len(block.macs)).tolist()  # the one host sync of a block
+    counts = torch.bincount(decisions, minlength=block.num_options).tolist()  # the one host sync of a block
     if x.shape[0] in counts:  # everybody agrees: nothing to gather
         option = counts.index(x.shape[0])
-        return x if option == 0 and block.identity_skip else block.run(x, option)
+        return x if option == 0 and block.identity_skip else block(x, option)
     out = x.clone() if block.identity_skip else None
     for option, count in enumerate(counts):
         if count == 0 or (option == 0 and block.identity_skip):
             continue
         chosen = (decisions == option).nonzero().squeeze(1)
-        part = block.run(take_rows(x, chosen), option)
+        part = block(take_rows(x, chosen), option)
         if out is None:
             shape = [x.shape[0], *part.shape[1:]]
             out = torch.empty_permuted(shape, _layout(part), dtype=part.dtype, device=part.device)

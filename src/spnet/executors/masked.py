@@ -5,16 +5,16 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from spnet.backbones.base import Block
+from spnet.network.block import Block
 
 
 def masked(block: Block, x: Tensor, gate_BK: Tensor) -> Tensor:
-    return block.mix(x, gate_BK)
+    return block(x, gate_BK)
 
 
 def whole(block: Block, x: Tensor) -> Tensor:
     """A block without a router: its last option, for every sample."""
-    return block.run(x, len(block.macs) - 1)
+    return block(x, block.num_options - 1)
 
 
 class Dense(NamedTuple):

@@ -48,7 +48,7 @@ def build(name: str, net: DynamicNetwork, threads: int, batch: int, exit_confide
 
         executor = StaticExecutor(net, threads, workers=name == "onnx-workers")
         return lambda images, decisions: partial(executor.run, images)
-    plain: Any = _Plain(net) if name == "eager" else folded(_Plain(net)).to(memory_format=torch.channels_last)
+    plain: Any = net.backbone if name == "eager" else folded(net.backbone).to(memory_format=torch.channels_last)
     if name == "compiled":
         plain = torch.compile(plain)
 
@@ -84,20 +84,6 @@ def _session(net: DynamicNetwork, threads: int, exit_confidence: float | None, l
         return partial(executor.arrays, images, bias)
 
     return prepare
-
-
-class _Plain(nn.Module):
-    """The backbone with every block in full, and nothing else."""
-
-    def __init__(self, net: DynamicNetwork) -> None:
-        super().__init__()
-        self.backbone = net.backbone
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.backbone.stem(x)
-        for block in self.backbone.blocks:
-            x = block.run(x, len(block.macs) - 1)  # type: ignore[operator,arg-type]
-        return self.backbone.head(self.backbone.pool(x))
 
 
 def folded(module: nn.Module) -> nn.Module:

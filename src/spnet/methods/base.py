@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spnet.backbones.base import Backbone
-from spnet.backbones.cifar_resnet import BlockRule
 from spnet.dynamic import DynamicNetwork, Noise
 from spnet.heads import StageHeads
+from spnet.network.rule import BlockRule
 from spnet.paths.sampling import Sampler
 from spnet.routers.base import Router
 from spnet.settings import setting
@@ -146,6 +146,14 @@ class MethodConfig:
     skip_rule: str = setting("", "what a skipped block is: relu, plain or own-projection; empty: the method's own")
     shortcut: str = setting("", "shortcut at a transition: subsample, avgpool or projection; empty: the method's own")
     static_share: float = setting(0.0, "share of the epochs spent first on the plain network, every block run")
+    blocks: tuple[str, ...] = setting((), "names of the blocks that may be skipped (layer3, blocks.*.mlp); empty: all")
+    ignore: tuple[str, ...] = setting((), "names of blocks that always run")
+
+    def skippable(self, backbone: Backbone) -> list[bool]:
+        """Which blocks may be skipped: those with more than one option, as far as `blocks` and `ignore` leave them."""
+        chosen = backbone.matching(self.blocks, "blocks") if self.blocks else set(range(len(backbone.blocks)))
+        chosen -= backbone.matching(self.ignore, "ignore")
+        return [i in chosen and options > 1 for i, options in enumerate(backbone.options)]
 
 
 class Method(ABC):

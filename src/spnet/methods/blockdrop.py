@@ -10,7 +10,7 @@ name); the greedy pass runs in eval mode, so that batch norms see one path per s
 has advantage 0 whatever the mode; images are normalised as for every method; a short training opens several blocks an
 epoch; the default includes the static training that the release takes from a checkpoint.
 
-Shapes: B samples, K blocks, all of them gated.
+Shapes: B samples, K gated blocks, N blocks in all.
 """
 
 import math
@@ -25,12 +25,12 @@ from torch import Tensor, nn
 
 from spnet.backbones import create_backbone
 from spnet.backbones.base import Backbone
-from spnet.backbones.cifar_resnet import BlockRule
 from spnet.dynamic import DynamicNetwork
 from spnet.errors import UserError, choose
 from spnet.losses import blockdrop_reward, bounded_probability, exploration_bonus, self_critical
 from spnet.methods import warmups
 from spnet.methods.base import Batch, Losses, Method, MethodConfig, Optimizer, Phase, Step, router_only
+from spnet.network.rule import BlockRule
 from spnet.paths.sampling import AllRun, Bounded, Draw, Forced, Sampler, largest
 from spnet.routers.policy_network import PolicyNetwork
 from spnet.settings import setting
@@ -80,15 +80,18 @@ class BlockDrop(Method):
 
     def build_router(self, backbone: Backbone) -> PolicyNetwork:
         c = self.config
+        gated = c.skippable(backbone)
+        if not any(gated):
+            raise UserError(f"BlockDrop needs a block to drop: nothing of {backbone.name} may be skipped.")
         channels, *size = backbone.input_shape
         pooled = (channels, *(math.ceil(length / c.policy_image_pool) for length in size))
         trunk = create_backbone(
             c.policy_backbone,
-            num_classes=len(backbone.blocks),
+            num_classes=sum(gated),
             input_shape=pooled,
-            rule=self.rule,
+            skip_rule=self.rule,
         )
-        return PolicyNetwork(trunk, image_pool=c.policy_image_pool)
+        return PolicyNetwork(trunk, gated, image_pool=c.policy_image_pool)
 
     def phases(self, epochs: int) -> list[Phase]:
         c = self.config
@@ -114,9 +117,10 @@ class BlockDrop(Method):
     def learn_policy(self, net: DynamicNetwork, batch: Batch, step: Step) -> Losses:
         """Curriculum, L1: mean policy loss - exploration bonus, over the blocks that are open in this epoch."""
         c = self.config
-        blocks = len(net.blocks)
+        blocks = len(net.gated_indices)
         closed = blocks - open_blocks(step.epoch, step.phase.epochs, blocks)
-        trace = net(batch.images, sampler=LastOpen(step.phase.sampler, closed), noise=step.noise)
+        first = net.gated_indices[closed]
+        trace = net(batch.images, sampler=LastOpen(step.phase.sampler, first), noise=step.noise)
         advantage_B, watched = self_critical_advantage(net, batch, trace, c.curriculum_penalty, closed)
         open_K = torch.arange(blocks, device=advantage_B.device) >= closed
         keep_BK = torch.stack(trace.router_logits, 1).float().softmax(2)[:, :, 1]
@@ -152,15 +156,15 @@ def open_blocks(epoch: int, epochs: int, blocks: int) -> int:
 
 @dataclass(frozen=True)
 class LastOpen:
-    """`inner` decides the blocks from `closed` on; those before it run for certain, without noise or gradient."""
+    """`inner` decides the blocks from `first` on; those before it run for certain, without noise or gradient."""
 
     inner: Sampler
-    closed: int
+    first: int
     needs_logits: ClassVar[bool] = True
     stochastic: ClassVar[bool] = True
 
     def __call__(self, i: int, logits_BK: Tensor, noise: torch.Generator | None) -> Draw:
-        return self.inner(i, logits_BK, noise) if i >= self.closed else AllRun()(i, logits_BK, noise)
+        return self.inner(i, logits_BK, noise) if i >= self.first else AllRun()(i, logits_BK, noise)
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,17 +181,20 @@ def self_critical_advantage(
     """(B,) R(u) - R(u*) of the drawn paths u in `trace` against the greedy paths u* of the same probabilities.
 
     The greedy paths run in eval mode. Where u = u* the advantage is 0 by definition, also if the two modes disagree.
-    The first `closed` blocks run in both. Also returned: what is worth watching.
+    The first `closed` gated blocks run in both. Also returned: what is worth watching.
     """
     greedy_BK = torch.stack([largest(logits_BK) for logits_BK in trace.router_logits], 1)
     greedy_BK[:, :closed].fill_(1)
+    gated = list(net.gated_indices)
     with evaluating(net.backbone):
-        baseline = net(batch.images, sampler=KnownPath(greedy_BK), heads=False)
+        greedy_BN = trace.decisions.clone()
+        greedy_BN[:, gated] = greedy_BK
+        baseline = net(batch.images, sampler=KnownPath(greedy_BN), heads=False)
     reward_B, greedy_reward_B = (
-        blockdrop_reward(run.logits.argmax(1) == batch.labels, run.decisions.sum(1), len(net.blocks), penalty)
+        blockdrop_reward(run.logits.argmax(1) == batch.labels, run.decisions[:, gated].sum(1), len(gated), penalty)
         for run in (trace, baseline)
     )
-    advantage_B = torch.where((trace.decisions == greedy_BK).all(1), 0, reward_B - greedy_reward_B)
+    advantage_B = torch.where((trace.decisions[:, gated] == greedy_BK).all(1), 0, reward_B - greedy_reward_B)
     watched = {
         "reward": reward_B.mean(),
         "greedy_reward": greedy_reward_B.mean(),

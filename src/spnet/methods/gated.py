@@ -4,6 +4,7 @@ Configured two ways: `dynamic` is the network SP-Net is built on (supplement Fig
 0.8), `convnet-aig` is Veit and Belongie's (ECCV 2018: hidden 16, no dropout; target 0.6). Same code, other numbers.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -40,13 +41,19 @@ class RateConfig(MethodConfig):
         choose("cost_form", self.cost_form, ("sample", "batch"))
 
     def gated(self, backbone: Backbone) -> list[bool]:
-        """Which blocks get a router: all but those whose target is 1."""
-        blocks = len(backbone.blocks)
+        """Which blocks get a router: those that may be skipped and whose target is below 1."""
+        blocks = with_options(backbone.options)
         if self.targets and len(self.targets) != blocks:
             raise UserError(
                 f"'targets' needs one value a block: {blocks} for {backbone.name}, not {len(self.targets)}."
             )
-        return [target < 1 for target in self.targets or (self.target,) * blocks]
+        targets = self.target_per_block(backbone.options)
+        return [may and target < 1 for may, target in zip(self.skippable(backbone), targets, strict=True)]
+
+    def target_per_block(self, options: Sequence[int]) -> list[float]:
+        """The target of every block; `targets` leaves out those with one option, which always run."""
+        own = iter(self.targets or (self.target,) * with_options(options))
+        return [next(own) if k > 1 else 1.0 for k in options]
 
 
 @dataclass(frozen=True)
@@ -90,6 +97,11 @@ class Gated(Method):
         return add_rate_terms(losses, net, self.config, step)
 
 
+def with_options(options: Sequence[int]) -> int:
+    """How many blocks could be skipped: those with one option count nowhere."""
+    return sum(k > 1 for k in options)
+
+
 def add_rate_terms(losses: Losses, net: DynamicNetwork, config: RateConfig, step: Step) -> Losses:
     """Add the target-rate and cost terms of the settings to a step's losses."""
     gates = losses.trace.gates
@@ -97,10 +109,11 @@ def add_rate_terms(losses: Losses, net: DynamicNetwork, config: RateConfig, step
         return losses
     gated = net.gated_indices
     costs = [net.option_costs(i) for i in gated]
-    blocks = len(net.blocks)
+    blocks = with_options(net.options)
     targets: Tensor | float = config.target
     if config.targets:
-        targets = constants(tuple(config.targets[i] for i in gated), gates[0].device)
+        target_N = config.target_per_block(net.options)
+        targets = constants(tuple(target_N[i] for i in gated), gates[0].device)
     rates = step.reduce(execution_rates(gates, costs))
     value = target_rate(rates, targets, one_sided=config.rate_one_sided, reduction=config.rate_reduction)
     if config.rate_reduction == "mean":

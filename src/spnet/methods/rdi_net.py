@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from spnet.backbones.base import Backbone
-from spnet.backbones.cifar_resnet import BlockRule
 from spnet.dynamic import DynamicNetwork
 from spnet.errors import UserError, choose
 from spnet.losses import (
@@ -39,6 +38,7 @@ from spnet.methods.base import (
     router_only,
 )
 from spnet.methods.gated import RateConfig, add_rate_terms
+from spnet.network.rule import BlockRule
 from spnet.paths.sampling import Argmax, GumbelSoft, GumbelStraightThrough
 from spnet.routers.relational import HANDED_ON, Relational
 from spnet.settings import setting

@@ -20,7 +20,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spnet.backbones.base import Backbone
-from spnet.backbones.cifar_resnet import BlockRule
 from spnet.dynamic import DynamicNetwork
 from spnet.errors import UserError, choose
 from spnet.losses import reinforce, reward_to_go, skip_rewards
@@ -38,8 +37,9 @@ from spnet.methods.base import (
     router_only,
 )
 from spnet.methods.gated import RateConfig, add_rate_terms
+from spnet.network.rule import BlockRule
 from spnet.paths.sampling import Categorical, Draw, StraightThrough
-from spnet.routers.feed_forward import FORMS, FeedForward, block_input_shapes
+from spnet.routers.feed_forward import FORMS, FeedForward
 from spnet.routers.recurrent import INITS, Recurrent
 from spnet.settings import setting
 
@@ -89,7 +89,7 @@ class SkipNet(Method):
             raise UserError("SkipNet needs a gate: leave at least one block after the first with a target below 1.")
         if self.config.gate == "rnn":
             return Recurrent(backbone.input_widths, gated, init=self.config.gate_init)
-        return FeedForward(block_input_shapes(backbone), gated, form=self.config.gate)
+        return FeedForward(backbone.input_shapes, gated, form=self.config.gate)
 
     def phases(self, epochs: int) -> list[Phase]:
         c = self.config

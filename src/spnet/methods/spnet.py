@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from spnet.auxiliary import AuxiliaryModule
 from spnet.backbones.base import Backbone
-from spnet.backbones.cifar_resnet import BlockRule
 from spnet.dynamic import DynamicNetwork
 from spnet.errors import UserError, choose
 from spnet.heads import StageHeads
@@ -31,6 +30,7 @@ from spnet.losses import (
 )
 from spnet.methods.base import Batch, Losses, Method, Objective, Phase, Step
 from spnet.methods.gated import Gated
+from spnet.network.rule import BlockRule
 from spnet.routers.base import Router
 from spnet.settings import setting
 from spnet.trace import Trace
@@ -44,6 +44,7 @@ class SPNetConfig:
     preset: str = setting("released", "weights of the three terms: released (0.1, 0.1, 1e-4) or paper (1.0, 0.5, 1e-4)")
     classification: float = setting(1.0, "weight of the multi-stage classification loss")
     stage_weights: tuple[float, ...] = setting((), "weight per stage; empty: (0.1, 0.2, 1.0) for three stages")
+    exits: tuple[str, ...] = setting((), "names of the stages with a classifier (layer2, layer3); empty: all")
     path: float | None = setting(None, "weight of the router-logit alignment; none: the preset's")
     path_form: str = setting("mse", "router-logit alignment: mse or kl")
     logits: float | None = setting(None, "weight of the class-logit alignment; none: the preset's")
@@ -103,14 +104,17 @@ class SPNet(Method):
         return self.inner.build_router(backbone)
 
     def build_heads(self, backbone: Backbone) -> StageHeads:
-        weights, stages = self.config.stage_weights, len(backbone.stage_widths)
-        if weights and len(weights) != stages:
+        c, names = self.config, backbone.stages.names
+        for name in c.exits:
+            choose(f"stage of {backbone.name} in 'exits'", name, names[:-1])
+        headed = [stage for stage, name in enumerate(names[:-1]) if not c.exits or name in c.exits]
+        if c.stage_weights and len(c.stage_weights) != len(headed) + 1:
             raise UserError(
-                f"'stage_weights' needs one weight per stage: {stages} for {backbone.name}, not {len(weights)}."
+                f"'stage_weights' needs one weight per stage: {len(headed) + 1} for {backbone.name}, "
+                f"not {len(c.stage_weights)}."
             )
-        return StageHeads(
-            backbone.stage_widths, backbone.num_classes, aligned=self.config.evolution_form != "within-stage"
-        )
+        aligned = c.evolution_form != "within-stage"
+        return StageHeads(backbone.stage_widths, backbone.num_classes, aligned, headed)
 
     def attach(self, net: DynamicNetwork) -> None:
         self.inner.attach(net)

@@ -42,10 +42,13 @@ class PathCost(nn.Module):
         least = [0 if has_router else k - 1 for has_router, k in zip(gated, self.options, strict=True)]
         self.register_buffer("cheapest", torch.tensor(least), persistent=False)
         for i, row in enumerate(map(torch.tensor, macs)):
-            self.register_buffer(f"_share_{i}", (row - row[0]) / (row[-1] - row[0]), persistent=False)
+            avoidable = row[-1] - row[0]
+            share = (row - row[0]) / avoidable if avoidable else torch.linspace(0, 1, len(row))
+            self.register_buffer(f"_share_{i}", share, persistent=False)
 
     def share(self, i: int) -> Tensor:
-        """(K_i,) cost of each option of block i as a share of the full block's avoidable cost: 0 ... 1."""
+        """(K_i,) cost of each option of block i as a share of the full block's avoidable cost: 0 ... 1. Where nothing
+        that is counted can be avoided, options are evenly spaced; a block with one option costs 0."""
         return getattr(self, f"_share_{i}")
 
     def forward(self, decisions: Tensor, exit_stage: Tensor, *, routed: bool, heads: bool) -> Tensor:

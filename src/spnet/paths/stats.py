@@ -15,9 +15,14 @@ from torch import Tensor
 from spnet.losses.numerics import mean, softmax_kl, widened
 
 
-def execution_rate_per_block(decisions_BN: Tensor) -> Tensor:
-    """(N,) share of samples that run a block, in part or in full. An unreached block has not run. No samples: 0."""
-    return (decisions_BN > 0).sum(0) / max(len(decisions_BN), 1)
+def execution_rate_per_block(decisions_BN: Tensor, options: Sequence[int] | None = None) -> Tensor:
+    """(N,) share of samples that run a block, in part or in full. An unreached block has not run. No samples: 0.
+
+    Args:
+        options: of each block; one with a single option runs wherever it is reached. None: all have more.
+    """
+    least_N = torch.tensor([min(k - 1, 1) for k in options or ()], device=decisions_BN.device) if options else 1
+    return (decisions_BN >= least_N).sum(0) / max(len(decisions_BN), 1)
 
 
 def distinct_paths(decisions_BN: Tensor) -> int:

@@ -29,6 +29,10 @@ class Router(nn.Module, ABC):
     def start(self, image: Tensor, dropout: torch.Generator | None) -> Any:
         """State for a batch of images; `dropout` draws the masks in training mode."""
 
+    def forward(self, state: Any, i: int, x: Tensor, pooled_BC: Tensor) -> tuple[Tensor, Any]:
+        """`logits`, called as a module, so that hooks on a router fire for every block it decides."""
+        return self.logits(state, i, x, pooled_BC)
+
     @abstractmethod
     def logits(self, state: Any, i: int, x: Tensor, pooled_BC: Tensor) -> tuple[Tensor, Any]:
         """(B, K_i) logits for gated block i from its input x, pooled to `pooled_BC`; and the new state."""

@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spnet.backbones.base import Backbone
 from spnet.backbones.cifar_resnet import GlobalAveragePool, conv_bn
 from spnet.errors import UserError, choose
 from spnet.routers.base import Router, gated_blocks
@@ -71,18 +70,3 @@ class FeedForward(Router):
 
     def logits(self, state: Any, i: int, x: Tensor, pooled_BC: Tensor) -> tuple[Tensor, Any]:
         return self.gates[str(i)](x), state
-
-
-@torch.no_grad()
-def block_input_shapes(backbone: Backbone) -> list[tuple[int, ...]]:
-    """Shape of each block's input for one image, without the batch: one image is sent through the plain network."""
-    training = {module: module.training for module in backbone.modules()}
-    backbone.eval()
-    shapes = []
-    x = backbone.stem(next(backbone.parameters()).new_zeros(1, *backbone.input_shape))
-    for block in backbone.blocks:
-        shapes.append(tuple(x.shape[1:]))
-        x = block.run(x, len(block.macs) - 1)  # type: ignore[operator,arg-type]
-    for module, mode in training.items():
-        module.training = mode
-    return shapes

@@ -7,6 +7,7 @@ released code; its value head, built but never used, is left out.
 Shapes: B samples, K blocks.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,29 +15,29 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spnet.backbones.base import Backbone
-from spnet.routers.base import Router
+from spnet.routers.base import Router, gated_blocks
 
 
 class PolicyNetwork(Router):
     """Args:
-    trunk: a plain network with one class per block of the network it steers, built for the pooled image.
+    trunk: a plain network with one class per gated block of the network it steers, built for the pooled image.
+    gated: which blocks of that network it steers; as many as the trunk has classes, all of them, when left out.
     image_pool: the image is average-pooled by this first (2 in the released ImageNet code).
     """
 
-    def __init__(self, trunk: Backbone, *, image_pool: int = 1) -> None:
+    def __init__(self, trunk: Backbone, gated: Sequence[bool] | None = None, *, image_pool: int = 1) -> None:
         super().__init__()
         self.trunk = trunk
+        self.gated = tuple(gated) if gated is not None else (True,) * trunk.num_classes
+        self.column = {i: column for column, i in enumerate(gated_blocks(self.gated))}
+        """Which class of the trunk a block is."""
         self.pool = nn.AvgPool2d(image_pool, ceil_mode=True) if image_pool > 1 else nn.Identity()
-        self.gated = (True,) * trunk.num_classes
-        self.macs = (0,) * trunk.num_classes
+        self.macs = (0,) * len(self.gated)
         self.start_macs = trunk.static_macs
 
     def start(self, image: Tensor, dropout: torch.Generator | None) -> Any:
-        x = self.trunk.stem(self.pool(image))
-        for block in self.trunk.blocks:
-            x = block.run(x, len(block.macs) - 1)  # type: ignore[operator,arg-type]
-        z_BK = self.trunk.head(self.trunk.pool(x))
+        z_BK = self.trunk(self.pool(image))
         return {"logits": F.pad(z_BK.unsqueeze(2), (1, 0))}  # (B, K, 2): 0 for skip, z for run
 
     def logits(self, state: Any, i: int, x: Tensor, pooled_BC: Tensor) -> tuple[Tensor, Any]:
-        return state["logits"][:, i], state
+        return state["logits"][:, self.column[i]], state

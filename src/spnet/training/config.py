@@ -110,9 +110,9 @@ class RunConfig:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        from spnet.backbones import list_backbones
+        from spnet.backbones import check_backbone
 
-        choose("backbone", self.backbone, list_backbones())
+        check_backbone(self.backbone)
         refuse_unknown(self.settings, self.setting_classes())
         self.training  # noqa: B018  (checks the values)
         for config in method_configs(self.method, self.wrapper):

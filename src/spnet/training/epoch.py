@@ -59,7 +59,7 @@ def train_epoch(
     around = contextlib.nullcontext() if record is None else capturable(optimizer, net.mean.device)
     per_epoch = max(1, len(split) // batch_size)
     total = per_epoch * phase.epochs
-    with around:
+    with around, streams.module_noise():
         batches = epoch_batches(split, batch_size, streams.order, part=(rank, world_size))
         for index, (images, labels) in enumerate(batches):
             rate = learning_rate(optimizer_config, (epoch_in_phase * per_epoch + index) / total)

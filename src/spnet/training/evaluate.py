@@ -5,7 +5,7 @@ Shapes: B samples of a batch, N images of the set, L blocks.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -72,11 +72,16 @@ def collect(
     }
 
 
-def summarise(results: dict[str, Any], static_macs: int) -> dict[str, Any]:
-    """The figures of an evaluation, as plain numbers. Accuracies in percent, costs in MACs and GFLOPs (2 per MAC)."""
+def summarise(results: dict[str, Any], static_macs: int, options: Sequence[int] | None = None) -> dict[str, Any]:
+    """The figures of an evaluation, as plain numbers. Accuracies in percent, costs in MACs and GFLOPs (2 per MAC).
+
+    Args:
+        options: of each block; blocks with one option have no part in the mean execution rate. None: all have more.
+    """
     macs = results["macs"].double()
     decisions = results["decisions"]
-    rates = execution_rate_per_block(decisions)
+    rates = execution_rate_per_block(decisions, options)
+    chosen = torch.tensor([k > 1 for k in options], device=rates.device) if options else slice(None)
     return {
         "accuracy": percent(results["correct"]),
         "n": len(macs),
@@ -84,7 +89,7 @@ def summarise(results: dict[str, Any], static_macs: int) -> dict[str, Any]:
         "macs_static": static_macs,
         "gflops_mean": 2e-9 * macs.mean().item(),
         "cost_ratio": macs.mean().item() / static_macs,
-        "execution_rate": rates.mean().item(),
+        "execution_rate": rates[chosen].mean().item(),
         "execution_rate_per_block": [round(rate, 4) for rate in rates.tolist()],
         "distinct_paths": int(distinct_paths(decisions)),
         # In nats: 0 where every image is decided alike, ln 2 where skip and run are as frequent.
@@ -110,7 +115,7 @@ def evaluate(
     """
     net.eval()
     results = collect(forward or net, split, batch_size)
-    figures = summarise(results, net.static_macs)
+    figures = summarise(results, net.static_macs, net.options)
     figures["images_per_second"] = figures["n"] / max(results["seconds"], 1e-9)
     # The controls run masked: an executor that wants single images is no reason to run them one by one.
     return {**figures, **path_controls(net, split, results["decisions"])}

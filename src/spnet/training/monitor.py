@@ -41,7 +41,7 @@ class Monitor:
         results = collect(net, self.split)
         if not bool(results["confidence"].isfinite().all()):
             raise DivergedError(f"the logits of the trained network are not finite. {REMEDY}")
-        figures = summarise(results, net.static_macs)
+        figures = summarise(results, net.static_macs, net.options)
         figures[self.accuracy_name] = figures.pop("accuracy")
         decisions = results["decisions"][self.probe]
         gated = list(net.gated_indices)

@@ -5,6 +5,9 @@ off changes nothing else, and seed s gives every method the same order. Because 
 number, resume at an epoch's start needs no generator state.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from spnet.build import stream_seed
@@ -25,6 +28,16 @@ class Streams:
         self.augmentation = stream("augmentation")
         self.student = Noise(gates=stream("student-gates"), dropout=stream("student-dropout"))
         self.teacher = Noise(gates=stream("teacher-gates"), dropout=stream("teacher-dropout"))
+
+        self.modules = stream_seed(seed, "modules", epoch, rank)
+
+    @contextmanager
+    def module_noise(self) -> Iterator[None]:
+        """Seed torch's default generator for a while: a network brought from elsewhere draws its dropout and stochastic
+        depth from there."""
+        with torch.random.fork_rng():
+            torch.manual_seed(self.modules)
+            yield
 
     @property
     def drawn_in_a_step(self) -> list[torch.Generator]:

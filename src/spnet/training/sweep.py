@@ -88,7 +88,7 @@ def refuse_static(net: DynamicNetwork) -> None:
 
 def _figures(engine: Engine, test: Split, budget: float | None) -> dict[str, Any]:
     results = collect(engine, test, 1 if engine.executor == "branching" else 256)
-    found = summarise(results, engine.model.static_macs)
+    found = summarise(results, engine.model.static_macs, engine.model.options)
     shares = None
     if engine.exit_confidence is not None:
         stages = len(engine.model.backbone.stages.lengths)

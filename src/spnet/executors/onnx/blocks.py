@@ -52,7 +52,7 @@ def _basic_block(g: Graph, block: BasicBlock, option: int, x: str) -> str:
         shortcut = _shortcut(g, block, x)
         return emit_relu(g, shortcut) if block.rule.skip == "relu" else shortcut
     h = emit_relu(g, emit_layers(g, block.residual1, x))
-    if option == len(block.macs) - 1:
+    if option == block.num_options - 1:
         h = emit_layers(g, block.residual2, h)
     return emit_relu(g, g.add("Add", h, _shortcut(g, block, x)))
 

@@ -197,10 +197,10 @@ class _PolicyNetwork(RouterEmitter):
         trunk = self.router.trunk
         x = emit_layers(g, trunk.stem, emit_layers(g, self.router.pool, image))
         for block in trunk.blocks:
-            x = emit_block(g, block, len(block.macs) - 1, x)  # type: ignore[arg-type]
+            x = emit_block(g, block, block.num_options - 1, x)  # type: ignore[arg-type]
         head = _linears(trunk.head)[0]
         weight, bias = _run_logit(numbers(head.weight), numbers(head.bias))
-        return Readout(tuple(range(trunk.num_classes)), emit_layers(g, trunk.pool, x), weight, bias)
+        return Readout(tuple(self.router.column), emit_layers(g, trunk.pool, x), weight, bias)
 
     def read(self, g: Graph, i: int, x: str, pooled: Callable[[], str]) -> Readout:
         raise AssertionError("a policy network decides every block at the start")

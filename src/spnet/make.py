@@ -1,0 +1,71 @@
+"""`make_dynamic`: a network you bring becomes a dynamic one."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from spnet.backbones.adapters.assemble import adapt
+from spnet.build import around, create_method, method_configs, seeded
+from spnet.dynamic import DynamicNetwork
+from spnet.errors import UserError
+from spnet.settings import names
+
+
+def make_dynamic(
+    model: nn.Module,
+    method: str = "spnet",
+    *,
+    example: Tensor,
+    blocks: str | Sequence[str] | None = None,
+    ignore: str | Sequence[str] = (),
+    exits: str | Sequence[str] = (),
+    num_classes: int | None = None,
+    wrapper: str = "",
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    seed: int | None = None,
+    **settings: Any,
+) -> DynamicNetwork:
+    """Put a method's routers (and stage heads) on a network of torchvision, timm, or of your own with an adapter.
+
+    Weights are shared with `model`, which stays usable, and so are their names: `net.backbone` saves and loads the
+    state dicts of `model`. With every block run, the result computes what `model` does, to 1e-6; that is checked on
+    `example`. What the network does in training only (dropout, stochastic depth) it still does.
+
+    Args:
+        method: see `list_methods()`.
+        example: (B, C, H, W), normalised floats; multiply-adds are counted for its size.
+        blocks: names of the blocks that may be skipped, as `find_blocks` prints them: whole ("layer3.1"), what they
+            begin with ("layer3"), or with wildcards ("*.mlp"). None: all that can be.
+        ignore: names of blocks that always run.
+        exits: names of the stages that get a classifier, for methods with stage heads; empty: all.
+        num_classes: another number than the network's own gives it a new last layer.
+        wrapper: `spnet` puts SP-Net around another method.
+        mean, std: per channel, of images in [0, 1]: used for uint8 images. None: timm's own, or no normalisation.
+        seed: fixes the new weights.
+        settings: of the method, such as `target=0.7`.
+
+    Raises:
+        UserError: an unknown network, one whose blocks are used twice or out of order, an example it does not take,
+            names that match nothing, a setting the method does not have.
+
+    Example:
+        >>> net = spnet.make_dynamic(torchvision.models.resnet18(), example=torch.randn(1, 3, 224, 224), target=0.7)
+        >>> net(images).logits
+    """
+    known = [name for config in method_configs(method, wrapper) for name in names(config)]
+    if exits and "exits" not in known:
+        raise UserError(f"method '{method}' has no stage heads: drop exits, or put spnet around it (wrapper='spnet').")
+    chosen = {"blocks": _texts(blocks or ()), "ignore": _texts(ignore), "exits": _texts(exits)}
+    built = create_method(method, wrapper, {**settings, **{name: value for name, value in chosen.items() if value}})
+    with seeded(seed, "backbone"):
+        plain, _ = adapt(model, example, num_classes=num_classes, skip_rule=built.block_rule())
+    own = getattr(model, "pretrained_cfg", None) or {}
+    mean, std = mean or own.get("mean"), std or own.get("std")
+    net = around(built, plain, mean=tuple(mean) if mean else None, std=tuple(std) if std else None, seed=seed)
+    return net.to(example.device).train(model.training)
+
+
+def _texts(value: str | Sequence[str]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
