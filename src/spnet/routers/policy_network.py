@@ -7,14 +7,12 @@ released code; its value head, built but never used, is left out.
 Shapes: B samples, K blocks.
 """
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spnet.backbones.base import Backbone
-from spnet.routers.base import Router
+from spnet.routers.base import Router, State
 
 
 class PolicyNetwork(Router):
@@ -31,12 +29,14 @@ class PolicyNetwork(Router):
         self.macs = (0,) * trunk.num_classes
         self.start_macs = trunk.static_macs
 
-    def start(self, image: Tensor, dropout: torch.Generator | None) -> Any:
+    def begin(self, image: Tensor) -> State:
         x = self.trunk.stem(self.pool(image))
         for block in self.trunk.blocks:
             x = block.run(x, len(block.macs) - 1)  # type: ignore[operator,arg-type]
-        z_BK = self.trunk.head(self.trunk.pool(x))
-        return {"logits": F.pad(z_BK.unsqueeze(2), (1, 0))}  # (B, K, 2): 0 for skip, z for run
+        return (self.trunk.head(self.trunk.pool(x)),)
 
-    def logits(self, state: Any, i: int, x: Tensor, pooled_BC: Tensor) -> tuple[Tensor, Any]:
-        return state["logits"][:, i], state
+    def step(
+        self, state: State, i: int, x: Tensor, pooled_BC: Tensor, dropout: torch.Generator | None = None
+    ) -> tuple[Tensor, State]:
+        (z_BK,) = state
+        return F.pad(z_BK[:, i : i + 1], (1, 0)), state  # 0 for skip, z for run
