@@ -113,6 +113,23 @@ def values_read(node: NodeProto) -> list[str]:
     return names
 
 
+def renamed(node: NodeProto, names: dict[str, str]) -> NodeProto:
+    """A copy under other names, graphs inside it included; names that are not in the table stay."""
+    copy = NodeProto()
+    copy.CopyFrom(node)
+    copy.input[:] = [names.get(name, name) for name in node.input]
+    copy.output[:] = [names.get(name, name) for name in node.output]
+    for attribute in copy.attribute:
+        if attribute.type == AttributeProto.GRAPH:
+            inner = attribute.g
+            nodes = [renamed(child, names) for child in inner.node]
+            del inner.node[:]
+            inner.node.extend(nodes)
+            for info in (*inner.output, *inner.initializer, *inner.value_info):
+                info.name = names.get(info.name, info.name)
+    return copy
+
+
 def _shapeless(name: str, kind: int) -> ValueInfoProto:
     """A branch's output; its shape is inferred."""
     info = ValueInfoProto()

@@ -41,7 +41,7 @@ def path_model(net: DynamicNetwork, path: Sequence[int] | None = None) -> ModelP
     x = parts.stem.one(g, "image")
     for block, option in zip(parts.blocks, options, strict=True):
         x = apply(g, block, option, x)
-    logits = parts.head.one(g, parts.pools[-1].one(g, x))
+    logits = parts.head.one(g, parts.pools[-1].one(g, parts.neck.one(g, x)))
     g.nodes.append(helper.make_node("Identity", [logits], ["logits"]))
     return _model(g, [_image(net, "batch")], [_float("logits", "batch", net.num_classes)])
 

@@ -56,7 +56,8 @@ class Parts:
 
     Attributes:
         blocks: of each block, its options by number; an option that is the identity by the block's word has none.
-        pools: what pools features before the first block and after each.
+        neck: features of the last block -> what is pooled for the head.
+        pools: what pools features before the first block and after each; the last one reads the neck.
         begin: image -> the router's first state.
         steps, observes: of each gated block: (x, pooled, *state) -> (logits, *state); (gate, *state) -> state.
         stage_heads: pooled features -> logits, of every stage but the last.
@@ -64,6 +65,7 @@ class Parts:
     """
 
     stem: Piece
+    neck: Piece
     head: Piece
     blocks: list[dict[int, Piece]] = field(default_factory=list)
     pools: list[Piece] = field(default_factory=list)
@@ -74,7 +76,7 @@ class Parts:
     ranks: list[int] = field(default_factory=list)
 
     def __iter__(self):
-        yield from (self.stem, self.head, *self.pools, *self.steps.values(), *self.observes.values())
+        yield from (self.stem, self.neck, self.head, *self.pools, *self.steps.values(), *self.observes.values())
         yield from self.stage_heads
         yield from (piece for options in self.blocks for piece in options.values())
         if self.begin is not None:
@@ -121,7 +123,7 @@ class _Taking:
             state = begin.part.outputs
         stem = piece(_Named(backbone.stem, "the stem"), image)
         x = stem.part.outputs[0]
-        self.parts = parts = Parts(stem, stem, begin=begin)
+        self.parts = parts = Parts(stem, stem, stem, begin=begin)
         pool = _Named(backbone.pool, "the pool")
         parts.pools.append(piece(pool, x))
         for i, block in enumerate(net.blocks):
@@ -146,7 +148,9 @@ class _Taking:
                 assert net.stage_heads is not None, "early exit needs stage heads"
                 pooled = parts.pools[-1].part.outputs[0]
                 parts.stage_heads.append(piece(_StageHead(net.stage_heads, ends.index(i)), pooled))
-        parts.head = piece(_Named(backbone.head, "the head"), parts.pools[-1].part.outputs[0])
+        parts.neck = piece(_Named(nn.Identity(), "the neck"), x)
+        parts.pools[-1] = piece(pool, *parts.neck.part.outputs)
+        parts.head = piece(_Named(backbone.head, "the head"), *parts.pools[-1].part.outputs)
 
 
 class _Named(nn.Module):

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from onnx import NodeProto, helper
 
-from spnet.executors.onnx.fragment import Fragment, renamed
-from spnet.executors.onnx.graph import Graph, values_read
+from spnet.executors.onnx.fragment import Fragment
+from spnet.executors.onnx.graph import Graph, renamed, values_read
 from spnet.executors.onnx.structure import Part
 
 

@@ -16,6 +16,21 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 
+class Value(str):
+    """A tensor's name: x0, x1, ... are inputs, w0, w1, ... weights, v... computed; others constants of the code."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """An operator that was called, tensors replaced by their names. What works in place has its own argument as a
+    result."""
+
+    operator: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    results: Any
+
+
 @dataclass(frozen=True, eq=False)
 class Part:
     """A module at its place in a network.
@@ -24,6 +39,9 @@ class Part:
         inputs: examples, the batch first.
         outputs: what it makes of them.
         weights: parameters, buffers of the module, in the order of their first use.
+        calls: what was called, in order.
+        ends: names of the outputs.
+        shapes: of tensors, by name.
         routes: for each output, k: the k-th computed value; or ~k: the k-th input, handed on as it is.
         structure: text that is equal for modules that differ in the values of weights only.
     """
@@ -32,6 +50,9 @@ class Part:
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     weights: tuple[Tensor, ...]
+    calls: tuple[Call, ...]
+    ends: tuple[Value, ...]
+    shapes: dict[str, tuple[int, ...]]
     routes: tuple[int, ...]
     structure: str
 
@@ -67,16 +88,18 @@ def record(module: nn.Module, *inputs: Tensor, weights: Weights | None = None) -
     handed = {id(x): ~k for k, x in enumerate(inputs) if x._version == 0}
     computed: dict[int, int] = {}
     routes = tuple(handed[id(y)] if id(y) in handed else computed.setdefault(id(y), len(computed)) for y in outputs)
-    results = " ".join(
-        f"{route}{'' if route < 0 else recorder.name(y)}" for route, y in zip(routes, outputs, strict=True)
-    )
+    ends = tuple(recorder.name(y) for y in outputs)
+    text = [*map(_kind, inputs), *map(_kind, recorder.weights), *map(repr, recorder.calls), repr(routes), repr(ends)]
     return Part(
         module,
         inputs,
         outputs,
         tuple(recorder.weights),
+        tuple(recorder.calls),
+        ends,
+        recorder.shapes,
         routes,
-        "\n".join([*map(_kind, inputs), *recorder.lines, results]),
+        "\n".join(text),
     )
 
 
@@ -100,42 +123,44 @@ class _Recorder(TorchDispatchMode):
 
     def __init__(self, owned: Weights, inputs: Sequence[Tensor]) -> None:
         super().__init__()
-        self.lines: list[str] = []
+        self.calls: list[Call] = []
+        self.shapes: dict[str, tuple[int, ...]] = {f"x{k}": tuple(x.shape) for k, x in enumerate(inputs)}
         self.weights: list[Tensor] = []
-        self._names = {id(x): f"x{k}" for k, x in enumerate(inputs)}
+        self._names = {id(x): Value(f"x{k}") for k, x in enumerate(inputs)}
         self._kept: list[Tensor] = list(inputs)  # alive, so that no other tensor gets their id
         self._owned = owned
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: Any = None) -> Any:
-        told = f"{func}{self._told(args)}{self._told(kwargs or {})}"
+        given = self._named(args), self._named(kwargs or {})
         found = func(*args, **(kwargs or {}))
-        self.lines.append(f"{self._told(found, new=True)} = {told}")
+        self.calls.append(Call(str(func), *given, self._named(found, new=True)))
         return found
 
-    def name(self, tensor: Tensor, new: bool = False) -> str:
+    def name(self, tensor: Tensor, new: bool = False) -> Value:
         if id(tensor) not in self._names:
             self._kept.append(tensor)
             weight = self._owned.find(tensor)
             if weight is not None:
                 if not any(weight is seen for seen in self.weights):
                     self.weights.append(weight)
-                number = next(j for j, seen in enumerate(self.weights) if seen is weight)
-                self._names[id(tensor)] = f"w{number}:{_kind(weight)}"
+                name = f"w{next(j for j, seen in enumerate(self.weights) if seen is weight)}"
             elif new:
-                self._names[id(tensor)] = f"v{len(self._kept)}"
-            else:  # a constant of the code
+                name = f"v{len(self._kept)}"
+            else:
                 digest = hashlib.sha256(tensor.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
-                self._names[id(tensor)] = f"constant {digest}:{_kind(tensor)}"
+                name = f"constant {digest}:{_kind(tensor)}"
+            self._names[id(tensor)] = Value(name)
+            self.shapes[name] = tuple(tensor.shape)
         return self._names[id(tensor)]
 
-    def _told(self, value: Any, new: bool = False) -> str:
+    def _named(self, value: Any, new: bool = False) -> Any:
         if isinstance(value, Tensor):
             return self.name(value, new)
         if isinstance(value, (tuple, list)):
-            return f"({', '.join(self._told(item, new) for item in value)})"
+            return tuple(self._named(item, new) for item in value)
         if isinstance(value, dict):
-            return f"({', '.join(f'{key}={self._told(item, new)}' for key, item in value.items())})"
-        return repr(value)
+            return {key: self._named(item, new) for key, item in value.items()}
+        return value
 
 
 def _kind(tensor: Tensor) -> str:

@@ -93,8 +93,11 @@ class Walk:
         """The outputs of the samples in hand from this segment on."""
         g, blocks = hand.g, self.segments[segment]
         own = self._run(blocks, hand)
+        last = segment == len(self.segments) - 1
+        if last:
+            hand.x = self.parts.neck.one(g, hand.x)
         pooled = self._pooled(blocks.stop, hand)
-        if segment == len(self.segments) - 1:
+        if last:
             found = {"logits": self.parts.head.one(g, pooled)}
             if self.rules.exits:
                 found["exit_stage"] = self.form.fill(g, g.constant([[segment]], np.int64), pooled, 1)
