@@ -84,7 +84,7 @@ def test_blocks_without_a_router_cost_and_hold_nothing():
 def test_batch_norm_is_optional():
     assert size(mlp(16, hidden=8, batch_norm=False)) == 16 * 8 + 8 + 8 * 2 + 2
     one = torch.randn(1, 16)
-    assert mlp(16, batch_norm=False).train().logits({"dropout": None, "ahead": {}}, 0, one, one)[0].shape == (1, 2)
+    assert mlp(16, batch_norm=False).train().step((), 0, one, one)[0].shape == (1, 2)
 
 
 @pytest.mark.parametrize("lookahead", [1, 2, 3, 9])

@@ -130,15 +130,15 @@ def test_initial_weights():
 def test_the_state_starts_at_zero_and_goes_from_gate_to_gate():
     torch.manual_seed(0)
     router = Recurrent((4, 4, 4), (True, False, True))
-    start = router.start(torch.rand(3, 1, 2, 2), None)
-    assert all(not value.any() and value.shape == (3, 10) for value in start.values())
+    start = router.begin(torch.rand(3, 1, 2, 2))
+    assert all(not value.any() and value.shape == (3, 10) for value in start)
     x, image = torch.rand(3, 4), torch.zeros(())
-    _, after_x = router.logits(start, 0, image, x)
-    _, after_other = router.logits(start, 0, image, x + 1)
-    later, _ = router.logits(after_x, 2, image, x)
-    assert not torch.equal(later, router.logits(after_other, 2, image, x)[0])
-    fresh = router.start(torch.rand(3, 1, 2, 2), None)
-    assert torch.equal(later, router.logits(router.logits(fresh, 0, image, x)[1], 2, image, x)[0])
+    _, after_x = router.step(start, 0, image, x)
+    _, after_other = router.step(start, 0, image, x + 1)
+    later, _ = router.step(after_x, 2, image, x)
+    assert not torch.equal(later, router.step(after_other, 2, image, x)[0])
+    fresh = router.begin(torch.rand(3, 1, 2, 2))
+    assert torch.equal(later, router.step(router.step(fresh, 0, image, x)[1], 2, image, x)[0])
 
 
 @pytest.mark.parametrize("gate", GATES)

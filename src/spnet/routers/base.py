@@ -11,9 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+State = tuple[Tensor, ...]
+"""What a router carries from block to block: tensors whose first dimension is the batch."""
+
 
 class Router(nn.Module, ABC):
-    """Abstract. `state` is a tree (dict, list, tuple) whose tensors have the batch as their first dimension.
+    """Abstract. A kind of router says three things, `begin`, `step` and `told`, as functions of tensors, so that any
+    router can be trained, run and exported without another line elsewhere. `start`, `logits` and `observe` are what
+    the loop over blocks calls: the same, with the random stream of dropout beside the state.
 
     Attributes:
         gated: one bool per block; blocks without a router always run in full.
@@ -25,21 +30,37 @@ class Router(nn.Module, ABC):
     macs: tuple[int, ...]
     start_macs: int = 0
 
-    @abstractmethod
-    def start(self, image: Tensor, dropout: torch.Generator | None) -> Any:
-        """State for a batch of images; `dropout` draws the masks in training mode."""
+    def begin(self, image: Tensor) -> State:
+        """The state before the first block, from a batch of images (B, C, H, W)."""
+        return ()
 
     def forward(self, state: Any, i: int, x: Tensor, pooled_BC: Tensor) -> tuple[Tensor, Any]:
         """`logits`, called as a module, so that hooks on a router fire for every block it decides."""
         return self.logits(state, i, x, pooled_BC)
 
     @abstractmethod
+    def step(
+        self, state: State, i: int, x: Tensor, pooled_BC: Tensor, dropout: torch.Generator | None = None
+    ) -> tuple[Tensor, State]:
+        """(B, K_i) logits for gated block i from its input x, pooled to `pooled_BC`; and the new state, which may hold
+        more tensors or fewer. `dropout` draws the masks in training mode. At test it must be exportable: no decision
+        in Python that depends on a tensor's values."""
+
+    def told(self, state: State, i: int, gate_BK: Tensor) -> State:
+        """The state once block i took the options `gate_BK`, one-hot at test; forced decisions are told too."""
+        return state
+
+    def start(self, image: Tensor, dropout: torch.Generator | None) -> tuple[State, torch.Generator | None]:
+        return self.begin(image), dropout
+
     def logits(self, state: Any, i: int, x: Tensor, pooled_BC: Tensor) -> tuple[Tensor, Any]:
-        """(B, K_i) logits for gated block i from its input x, pooled to `pooled_BC`; and the new state."""
+        tensors, dropout = state
+        logits_BK, tensors = self.step(tensors, i, x, pooled_BC, dropout)
+        return logits_BK, (tensors, dropout)
 
     def observe(self, state: Any, i: int, gate_BK: Tensor) -> Any:
-        """Tell the router which option block i took; forced decisions are told too."""
-        return state
+        tensors, dropout = state
+        return self.told(tensors, i, gate_BK), dropout
 
 
 def drop(x: Tensor, share: float, generator: torch.Generator | None) -> Tensor:

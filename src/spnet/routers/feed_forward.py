@@ -11,14 +11,13 @@ Shapes: B samples, C channels of a block's input.
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from spnet.backbones.cifar_resnet import GlobalAveragePool, conv_bn
 from spnet.errors import UserError, choose
-from spnet.routers.base import Router, gated_blocks
+from spnet.routers.base import Router, State, gated_blocks
 
 FORMS = ("ff1", "ff2")
 
@@ -65,8 +64,7 @@ class FeedForward(Router):
     def last_layers(self) -> tuple[nn.Linear, ...]:
         return tuple(gate[-1] for gate in self.gates.values())  # type: ignore[index]
 
-    def start(self, image: Tensor, dropout: torch.Generator | None) -> Any:
-        return ()
-
-    def logits(self, state: Any, i: int, x: Tensor, pooled_BC: Tensor) -> tuple[Tensor, Any]:
+    def step(
+        self, state: State, i: int, x: Tensor, pooled_BC: Tensor, dropout: torch.Generator | None = None
+    ) -> tuple[Tensor, State]:
         return self.gates[str(i)](x), state

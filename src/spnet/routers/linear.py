@@ -6,12 +6,11 @@ start about half of the blocks run.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from spnet.routers.base import Router, gated_blocks
+from spnet.routers.base import Router, State, gated_blocks
 
 
 class TwoLinears(Router):
@@ -37,8 +36,7 @@ class TwoLinears(Router):
             macs[i] = width * width + width * options[i]
         self.macs = tuple(macs)
 
-    def start(self, image: Tensor, dropout: torch.Generator | None) -> Any:
-        return ()
-
-    def logits(self, state: Any, i: int, x: Tensor, pooled_BC: Tensor) -> tuple[Tensor, Any]:
+    def step(
+        self, state: State, i: int, x: Tensor, pooled_BC: Tensor, dropout: torch.Generator | None = None
+    ) -> tuple[Tensor, State]:
         return self.gates[str(i)](pooled_BC), state

@@ -8,14 +8,13 @@ Shapes: B samples, K blocks.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spnet.backbones.base import Backbone
-from spnet.routers.base import Router, gated_blocks
+from spnet.routers.base import Router, State, gated_blocks
 
 
 class PolicyNetwork(Router):
@@ -35,9 +34,12 @@ class PolicyNetwork(Router):
         self.macs = (0,) * len(self.gated)
         self.start_macs = trunk.static_macs
 
-    def start(self, image: Tensor, dropout: torch.Generator | None) -> Any:
-        z_BK = self.trunk(self.pool(image))
-        return {"logits": F.pad(z_BK.unsqueeze(2), (1, 0))}  # (B, K, 2): 0 for skip, z for run
+    def begin(self, image: Tensor) -> State:
+        return (self.trunk(self.pool(image)),)
 
-    def logits(self, state: Any, i: int, x: Tensor, pooled_BC: Tensor) -> tuple[Tensor, Any]:
-        return state["logits"][:, self.column[i]], state
+    def step(
+        self, state: State, i: int, x: Tensor, pooled_BC: Tensor, dropout: torch.Generator | None = None
+    ) -> tuple[Tensor, State]:
+        (z_BK,) = state
+        column = self.column[i]
+        return F.pad(z_BK[:, column : column + 1], (1, 0)), state  # 0 for skip, z for run

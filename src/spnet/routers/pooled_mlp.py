@@ -8,12 +8,11 @@ are what costs time at batch 1. It is ours, not the papers'; k = 1 is theirs.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from spnet.routers.base import Router, drop, gated_blocks
+from spnet.routers.base import Router, State, drop, gated_blocks
 
 OPENING_BIAS = (0.1, 2.0)
 """Last bias of the skip (and any middle) option and of the full option [convnet-aig, code; spnet, hist]."""
@@ -73,15 +72,12 @@ class PooledMLP(Router):
             self.mlps[str(group[0])] = mlp
             macs[group[0]] = width * hidden + hidden * outputs
         self.macs = tuple(macs)
-        self._group_of = {i: group for group in self.groups for i in group}
+        self._group_from = {group[0]: group for group in self.groups}
 
-    def start(self, image: Tensor, dropout: torch.Generator | None) -> Any:
-        return {"dropout": dropout, "ahead": {}}
-
-    def logits(self, state: Any, i: int, x: Tensor, pooled_BC: Tensor) -> tuple[Tensor, Any]:
-        group = self._group_of[i]
-        if i == group[0]:
-            scores = self.mlps[str(i)](pooled_BC, state["dropout"])
-            parts = scores.split([self.options[j] for j in group], dim=1)
-            state = {**state, "ahead": dict(zip(group, parts, strict=True))}
-        return state["ahead"][i], state
+    def step(
+        self, state: State, i: int, x: Tensor, pooled_BC: Tensor, dropout: torch.Generator | None = None
+    ) -> tuple[Tensor, State]:
+        if i in self._group_from:
+            scores = self.mlps[str(i)](pooled_BC, dropout)
+            state = scores.split([self.options[j] for j in self._group_from[i]], dim=1)
+        return state[0], state[1:]  # what is left are the logits of the blocks ahead

@@ -9,13 +9,13 @@ Shapes: B samples, C channels of a block's input, H = 10 hidden units.
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spnet.errors import choose
-from spnet.routers.base import Router, gated_blocks
+from spnet.routers.base import Router, State, gated_blocks
 
 HIDDEN = 10
 INITS = ("he", "xavier")
@@ -54,11 +54,12 @@ class Recurrent(Router):
     def last_layers(self) -> tuple[nn.Linear, ...]:
         return (self.last,)
 
-    def start(self, image: Tensor, dropout: torch.Generator | None) -> Any:
-        zeros_BH = image.new_zeros(len(image), HIDDEN)
-        return {"hidden": zeros_BH, "cell": zeros_BH}
+    def begin(self, image: Tensor) -> State:
+        zeros_BH = image.new_zeros(image.shape[0], HIDDEN)
+        return zeros_BH, zeros_BH
 
-    def logits(self, state: Any, i: int, x: Tensor, pooled_BC: Tensor) -> tuple[Tensor, Any]:
-        hidden_BH, cell_BH = self.lstm(self.embeddings[str(i)](pooled_BC), (state["hidden"], state["cell"]))
-        z_B1 = self.last(hidden_BH)
-        return torch.cat([torch.zeros_like(z_B1), z_B1], 1), {"hidden": hidden_BH, "cell": cell_BH}
+    def step(
+        self, state: State, i: int, x: Tensor, pooled_BC: Tensor, dropout: torch.Generator | None = None
+    ) -> tuple[Tensor, State]:
+        hidden_BH, cell_BH = self.lstm(self.embeddings[str(i)](pooled_BC), state)
+        return F.pad(self.last(hidden_BH), (1, 0)), (hidden_BH, cell_BH)

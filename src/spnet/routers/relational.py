@@ -8,13 +8,12 @@ Shapes: B samples, C channels of a block's input, K options, the same for every 
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from spnet.errors import choose
-from spnet.routers.base import Router, drop, gated_blocks
+from spnet.routers.base import Router, State, drop, gated_blocks
 
 GRAPH_WIDTH = 256
 MIX = (0.25, 0.5, 1.0)
@@ -89,19 +88,19 @@ class Relational(Router):
         self.nodes = nn.ModuleDict({str(i): _Node(input_widths[i], options[i], dropout) for i in blocks})
         self.macs = tuple(self._node(i).macs if has_router else 0 for i, has_router in enumerate(gated))
 
-    def start(self, image: Tensor, dropout: torch.Generator | None) -> Any:
-        return {"dropout": dropout, "earlier": ()}
-
-    def logits(self, state: Any, i: int, x: Tensor, pooled_BC: Tensor) -> tuple[Tensor, Any]:
+    def step(
+        self, state: State, i: int, x: Tensor, pooled_BC: Tensor, dropout: torch.Generator | None = None
+    ) -> tuple[Tensor, State]:
+        """State: what the last one or two routers handed on; after this, the block's own node u_l too."""
         node = self._node(i)
         own_BK = node.own(pooled_BC)
-        earlier = state["earlier"] or (own_BK,)
+        earlier = state or (own_BK,)
         mixed_BK = aggregate(second_last_BK=earlier[0], last_BK=earlier[-1], own_BK=own_BK)
-        return node.decide(mixed_BK, state["dropout"]), {**state, "own": own_BK}
+        return node.decide(mixed_BK, dropout), (*state, own_BK)
 
-    def observe(self, state: Any, i: int, gate_BK: Tensor) -> Any:
-        handed_BK = gate_BK if self.handed_on == "decisions" else state["own"]
-        return {**state, "earlier": (*state["earlier"], handed_BK)[-2:]}
+    def told(self, state: State, i: int, gate_BK: Tensor) -> State:
+        *earlier, own_BK = state
+        return (*earlier, gate_BK if self.handed_on == "decisions" else own_BK)[-2:]
 
     def _node(self, i: int) -> _Node:
         return self.nodes[str(i)]  # type: ignore[return-value]

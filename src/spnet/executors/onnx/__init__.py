@@ -1,8 +1,13 @@
 """Execution by onnxruntime: a network becomes a graph that really skips. Needs the extra `onnx`.
 
-graph, layers, blocks, routers   pieces of a network as ONNX nodes
-network                          the walk over a network: one model per form
-blocked                          onnxruntime's own layout kept across branches and gathers
-runtime, executor                sessions, workers, traces
-forcing, agreement               forced decisions; the comparison with the eager network
+structure           what a module computes: the operators it calls
+fragment            its nodes, by `direct` and `operators` at once, by `exporter` through torch.onnx
+passes, linear      rewritings of graphs that make them fast
+parts               a network taken apart into modules
+walk, forms         the way through them: a branch for one image, gathered rows for many
+decide, decisions   from router logits to decisions
+network             one model per form
+blocked             onnxruntime's own layout kept across branches and gathers
+runtime, executor   sessions, workers, traces
+forcing, agreement  forced decisions; the comparison with the eager network
 """

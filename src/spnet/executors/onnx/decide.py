@@ -7,6 +7,7 @@ Shapes: n samples in hand, K_i options of gated block i.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from onnx import TensorProto, ValueInfoProto, helper, numpy_helper
@@ -14,7 +15,20 @@ from onnx import TensorProto, ValueInfoProto, helper, numpy_helper
 from spnet.dynamic import DynamicNetwork
 from spnet.executors.onnx.decisions import Decision
 from spnet.executors.onnx.graph import Graph
-from spnet.executors.onnx.routers import Readout
+from spnet.executors.onnx.linear import Linear, emit
+
+
+@dataclass(frozen=True)
+class Readout:
+    """The option logits of some blocks as one linear map of hidden values.
+
+    Attributes:
+        blocks: the gated blocks decided, in order; consecutive among the gated ones.
+        map: (n, sum of K_i).
+    """
+
+    blocks: tuple[int, ...]
+    map: Linear
 
 
 class Decider:
@@ -42,10 +56,11 @@ class Decider:
         self.readouts.append((readout, offset))
         raws = [""] * len(blocks)
         if self.raw:
-            logits = g.add("Gemm", readout.hidden, g.constant(readout.weight.T), g.constant(readout.bias))
+            logits = emit(g, readout.map)
             raws = _split(g, logits, self._widths(blocks)) if self.apart else [logits, *raws[1:]]
-        weight = readout.weight[1::2] - readout.weight[0::2] if self.binary else readout.weight
-        scores = g.add("Gemm", readout.hidden, g.constant(weight.T), offset)
+        weight = readout.map.weight
+        weight = weight[1::2] - weight[0::2] if self.binary else weight
+        scores = g.add("Gemm", readout.map.hidden, g.constant(weight.T), offset)
         if self.scored and not self.binary:
             parts = zip(blocks, _split(g, scores, self._widths(blocks)), raws, strict=True)
             return {i: Decision(self.net.options[i], "", False, scores=part, raw=raw) for i, part, raw in parts}
@@ -76,7 +91,7 @@ class Decider:
         """Put last layers' biases + forced bias + shift x cost, split by readout, in front of the graph; returns the
         graph inputs `decision_shift` () and `router_bias` (rows, sum of K_i), which have defaults."""
         net, front = self.net, Graph(g)
-        bias = np.concatenate([readout.bias for readout, _ in self.readouts])
+        bias = np.concatenate([readout.map.bias for readout, _ in self.readouts])
         costs = np.concatenate([net.option_costs(i).double().cpu().numpy() for i in net.gated_indices])
         if self.binary:
             difference = np.zeros((len(bias), len(net.gated_indices)))
@@ -87,7 +102,7 @@ class Decider:
         else:
             forced = front.add("Add", "router_bias", front.constant(bias[None]))
         offset = front.add("Add", forced, front.add("Mul", "decision_shift", front.constant(costs[None])))
-        sizes = [len(r.blocks) if self.binary else len(r.bias) for r, _ in self.readouts]
+        sizes = [len(r.blocks) if self.binary else len(r.map.bias) for r, _ in self.readouts]
         names = [name for _, name in self.readouts]
         if len(names) > 1:
             front.nodes.append(helper.make_node("Split", [offset, front.constant(sizes, np.int64)], names, axis=1))

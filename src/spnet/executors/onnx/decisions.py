@@ -41,9 +41,11 @@ class Decision:
                 self.masks[option] = g.add("Equal", self.one, g.constant(option, np.int64))
         return self.masks[option]
 
-    def option(self, g: Graph) -> str:
-        """(n, 1) int64."""
-        return g.add("Cast", self.one, to=TensorProto.INT64) if self.binary else self.one
+    def one_hot(self, g: Graph) -> str:
+        """(n, K) float."""
+        one = g.add("Cast", self.one, to=TensorProto.INT64) if self.binary else self.one
+        same = g.add("Equal", one, g.constant([range(self.options)], np.int64))
+        return g.add("Cast", same, to=TensorProto.FLOAT)
 
     def of(self, take: Callable[[str], str]) -> "Decision":
         """The decision of the samples that stay in hand."""

@@ -9,13 +9,14 @@ from typing import Protocol
 import numpy as np
 from onnx import TensorProto
 
-from spnet.backbones.base import Block
-from spnet.executors.onnx.blocks import emit_block
 from spnet.executors.onnx.decisions import Decision, rows_of
 from spnet.executors.onnx.graph import Graph
+from spnet.executors.onnx.parts import Piece
 
 Values = dict[str, str]
 """Outputs by name; the samples in hand are their first dimension."""
+Options = Mapping[int, Piece]
+"""A block's options by number; one that is the identity may be missing."""
 Take = Callable[[str], str]
 """A value of all samples in hand -> of those that stay."""
 
@@ -34,8 +35,8 @@ class Form(Protocol):
         """The size of a batch, as ONNX wants it said."""
         ...
 
-    def choose(self, g: Graph, block: Block, decision: Decision, x: str) -> str:
-        """The block's decided option of each sample, applied to x."""
+    def choose(self, g: Graph, options: Options, decision: Decision, x: str, rank: int) -> str:
+        """The decided option of each sample, applied to features x of `rank` dimensions."""
         ...
 
     def fill(self, g: Graph, values: str, like: str, width: int) -> str:
@@ -52,18 +53,18 @@ class Single:
 
     batch: int | str = 1
 
-    def choose(self, g: Graph, block: Block, decision: Decision, x: str) -> str:
+    def choose(self, g: Graph, options: Options, decision: Decision, x: str, rank: int) -> str:
         """A chain of `If`s from the full option down."""
 
         def options_up_to(g: Graph, k: int) -> str:
             if k == 0:
-                y = emit_block(g, block, 0, x)
+                y = apply(g, options, 0, x)
                 return g.add("Identity", y) if y == x else y
             return g.if_else(conditions[k], branch(k, exactly=True), branch(k - 1, exactly=False))
 
         def branch(k: int, exactly: bool) -> tuple[Graph, str]:
             inner = g.branch()
-            return inner, emit_block(inner, block, k, x) if exactly else options_up_to(inner, k)
+            return inner, apply(inner, options, k, x) if exactly else options_up_to(inner, k)
 
         conditions = {k: decision.takes(g, k) for k in range(1, decision.options)}
         return options_up_to(g, decision.options - 1)
@@ -84,22 +85,15 @@ class Single:
 
 
 class Rows:
-    """Any number of images: each option gathers the samples that take it; an option nobody takes costs nothing.
-
-    Args:
-        rank: dimensions of features.
-    """
+    """Any number of images: each option gathers the samples that take it; an option nobody takes costs nothing."""
 
     batch: int | str = "batch"
 
-    def __init__(self, rank: int) -> None:
-        self.rank = rank
-
-    def choose(self, g: Graph, block: Block, decision: Decision, x: str) -> str:
-        first = 1 if block.identity_skip else 0  # skipped samples stay where they are
+    def choose(self, g: Graph, options: Options, decision: Decision, x: str, rank: int) -> str:
+        first = min(options)  # skipped samples stay where they are
         rows = [rows_of(g, decision.takes(g, k)) for k in range(first, decision.options)]
-        parts = [emit_block(g, block, k, self._gather(g, x, r)) for k, r in enumerate(rows, first)]
-        if block.identity_skip:
+        parts = [apply(g, options, k, self._gather(g, x, r, rank)) for k, r in enumerate(rows, first)]
+        if first > 0:
             for r, part in zip(rows, parts, strict=True):
                 x = g.add("ScatterND", x, r, part)
             return x
@@ -108,7 +102,7 @@ class Rows:
         order = g.add("Range", g.constant(0, np.int64), count, g.constant(1, np.int64))
         place = g.add("ScatterND", order, g.add("Concat", *rows, axis=0), order)
         place = g.add("Unsqueeze", place, g.constant([1], np.int64))
-        return self._gather(g, g.add("Concat", *parts, axis=0), place)
+        return self._gather(g, g.add("Concat", *parts, axis=0), place, rank)
 
     def fill(self, g: Graph, values: str, like: str, width: int) -> str:
         count = g.add("Shape", like, start=0, end=1)
@@ -119,9 +113,14 @@ class Rows:
         rest = go_on(g, lambda value: g.add("GatherND", value, rows))
         return {name: g.add("ScatterND", value, rows, rest[name]) for name, value in gone.items()}
 
-    def _gather(self, g: Graph, x: str, rows: str) -> str:
+    def _gather(self, g: Graph, x: str, rows: str, rank: int) -> str:
         """The samples at `rows`. Their unknown number is given a name: without it onnxruntime cannot tell that the
         two sides of the residual sum have one shape, and computes the sum outside the convolution."""
         part = g.add("GatherND", x, rows)
-        g.describe(part, [f"samples_of_{part}", *[None] * (self.rank - 1)])
+        g.describe(part, [f"samples_of_{part}", *[None] * (rank - 1)])
         return part
+
+
+def apply(g: Graph, options: Options, k: int, x: str) -> str:
+    """Option k applied to x, and no other work."""
+    return options[k].one(g, x) if k in options else x

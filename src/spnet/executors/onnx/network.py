@@ -25,11 +25,9 @@ from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 
 from spnet.dynamic import DynamicNetwork
 from spnet.errors import UserError
-from spnet.executors.onnx.blocks import block_emitter, emit_block
-from spnet.executors.onnx.forms import KINDS, Form, Rows, Single
+from spnet.executors.onnx.forms import KINDS, Rows, Single, apply
 from spnet.executors.onnx.graph import IR_VERSION, OPSET, Graph
-from spnet.executors.onnx.layers import emit_layers
-from spnet.executors.onnx.routers import emit_router
+from spnet.executors.onnx.parts import take_apart
 from spnet.executors.onnx.walk import Rules, Walk
 from spnet.version import __version__
 
@@ -39,11 +37,11 @@ FormName = Literal["single", "batch"]
 def path_model(net: DynamicNetwork, path: Sequence[int] | None = None) -> ModelProto:
     """The network down one path (N options; None: every block in full), without routers. Outputs `logits` only."""
     options = [k - 1 for k in net.options] if path is None else list(path)
-    g = Graph()
-    x = emit_layers(g, net.backbone.stem, "image")
-    for block, option in zip(net.blocks, options, strict=True):
-        x = emit_block(g, block, option, x)
-    logits = emit_layers(g, net.backbone.head, emit_layers(g, net.backbone.pool, x))
+    g, parts = Graph(), take_apart(net, options)
+    x = parts.stem.one(g, "image")
+    for block, option in zip(parts.blocks, options, strict=True):
+        x = apply(g, block, option, x)
+    logits = parts.head.one(g, parts.pools[-1].one(g, parts.neck.one(g, x)))
     g.nodes.append(helper.make_node("Identity", [logits], ["logits"]))
     return _model(g, [_image(net, "batch")], [_float("logits", "batch", net.num_classes)])
 
@@ -58,9 +56,9 @@ def dynamic_model(
 ) -> ModelProto:
     """The network with its routers, deciding by the test rule. `for_blocked` prepares it for `blocked.blocked`."""
     rules = rules or Rules()
-    kind = _form(net, form)
-    g = Graph(anchor=True, blocked=for_blocked)
-    walk = Walk(net, kind, raw=router_logits, rules=rules)
+    kind = Single() if form == "single" else Rows()
+    g, parts = Graph(anchor=True, blocked=for_blocked), take_apart(net, heads=rules.exits)
+    walk = Walk(net, parts, kind, raw=router_logits, rules=rules)
     found = walk(g)
     widths = {"logits": net.num_classes, "decisions": len(net.blocks), "router_logits": walk.decide.width}
     names = [name for name in KINDS if name in found]
@@ -78,23 +76,12 @@ def dynamic_model(
     return _model(g, inputs, outputs)
 
 
-def _form(net: DynamicNetwork, name: FormName) -> Form:
-    if name == "single":
-        return Single()
-    with torch.no_grad():
-        return Rows(rank=net.backbone.stem(torch.zeros(1, *net.input_shape)).dim())
-
-
 def check_form(net: DynamicNetwork) -> None:
-    """Raise `UserError` when a part of this network has no ONNX form, or its weights are not float32."""
-    for block in net.blocks:
-        block_emitter(block)
-    if net.router is not None:
-        emit_router(net.router)
+    """Raise `UserError` when torch.onnx cannot export a part of this network, or its weights are not float32."""
     coarse = {str(p.dtype) for p in net.parameters() if p.dtype != torch.float32}
     if coarse:
         raise UserError(f"the onnx executor computes in float32, this network's weights are {coarse.pop()}.")
-    dynamic_model(net, "single")  # whatever lies in the stem, the blocks and the head
+    take_apart(net)
 
 
 def _image(net: DynamicNetwork, batch: int | str) -> ValueInfoProto:

@@ -5,21 +5,19 @@ Shapes: n samples in hand (B at first, fewer after an early exit), N blocks.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 import numpy as np
-import torch
 from onnx import TensorProto
 
 from spnet.dynamic import DynamicNetwork
 from spnet.executors.onnx.allowance import afford
-from spnet.executors.onnx.blocks import emit_block
-from spnet.executors.onnx.decide import Decider
+from spnet.executors.onnx.decide import Decider, Readout
 from spnet.executors.onnx.decisions import Decision
-from spnet.executors.onnx.forms import Form, Take, Values
+from spnet.executors.onnx.forms import Form, Take, Values, apply
 from spnet.executors.onnx.graph import Graph
-from spnet.executors.onnx.layers import emit_layers, folded, numbers
-from spnet.executors.onnx.routers import RouterEmitter, emit_router
+from spnet.executors.onnx.linear import Linear, emit, linear
+from spnet.executors.onnx.parts import Parts
 from spnet.trace import UNREACHED
 
 
@@ -43,6 +41,8 @@ class _Hand:
     g: Graph
     x: str
     pooled: str | None
+    state: tuple[str, ...]
+    """What the router carries."""
     left: str
     """(n, 1) int64, what samples may still spend; "" where nothing bounds them."""
     decided: dict[int, Decision]
@@ -54,6 +54,7 @@ class _Hand:
             g,
             take(self.x),
             self.pooled and take(self.pooled),
+            tuple(take(value) for value in self.state),
             self.left and take(self.left),
             {i: decision.of(take) for i, decision in self.decided.items()},
         )
@@ -66,8 +67,9 @@ class Walk:
         raw: also put out raw router logits.
     """
 
-    def __init__(self, net: DynamicNetwork, form: Form, *, raw: bool, rules: Rules) -> None:
+    def __init__(self, net: DynamicNetwork, parts: Parts, form: Form, *, raw: bool, rules: Rules) -> None:
         self.net = net
+        self.parts = parts
         self.form = form
         self.rules = rules
         self.raw = raw and any(net.gated)
@@ -78,47 +80,53 @@ class Walk:
 
     def __call__(self, g: Graph) -> Values:
         """Write everything from the graph input `image` to the outputs; returns their names."""
-        net = self.net
-        emitter = emit_router(net.router) if net.router is not None else None
-        readout = emitter.start(g, "image") if emitter else None
-        decided = self.decide(g, readout) if readout else {}
         left = self.form.fill(g, "allowance", "image", 1) if self.rules.bounded else ""
-        return self._from(0, _Hand(g, emit_layers(g, net.backbone.stem, "image"), None, left, decided), emitter)
+        state = tuple(self.parts.begin(g, "image")) if self.parts.begin is not None else ()
+        hand = _Hand(g, "", "", state, left, {})
+        gated = self.net.gated_indices
+        if gated and self._blind(gated[0]):  # a policy network decides from the image alone
+            self._decide(gated[0], hand)
+        hand.x, hand.pooled = self.parts.stem.one(g, "image"), None
+        return self._from(0, hand)
 
-    def _from(self, segment: int, hand: _Hand, emitter: RouterEmitter | None) -> Values:
+    def _from(self, segment: int, hand: _Hand) -> Values:
         """The outputs of the samples in hand from this segment on."""
         g, blocks = hand.g, self.segments[segment]
-        own = self._run(blocks, hand, emitter)
-        pooled = self._pooled(hand)
-        if segment == len(self.segments) - 1:
-            found = {"logits": emit_layers(g, self.net.backbone.head, pooled)}
+        own = self._run(blocks, hand)
+        last = segment == len(self.segments) - 1
+        if last:
+            hand.x = self.parts.neck.one(g, hand.x)
+        pooled = self._pooled(blocks.stop, hand)
+        if last:
+            found = {"logits": self.parts.head.one(g, pooled)}
             if self.rules.exits:
                 found["exit_stage"] = self.form.fill(g, g.constant([[segment]], np.int64), pooled, 1)
         else:
-            found = self._part(segment, hand, emitter)
+            found = self._part(segment, hand)
         for name, columns in own.items():
             found[name] = _join(g, [columns, found[name]] if name in found else [columns])
         return found
 
-    def _run(self, blocks: Sequence[int], hand: _Hand, emitter: RouterEmitter | None) -> Values:
+    def _run(self, blocks: Sequence[int], hand: _Hand) -> Values:
         """Write some blocks; returns their columns of `decisions` and `router_logits`."""
         g, net = hand.g, self.net
         kind = np.bool_ if self.decide.binary else np.int64
         decisions, raws = [], []
         for i in blocks:
             if not net.gated[i]:
-                hand.x = emit_block(g, net.blocks[i], net.options[i] - 1, hand.x)
+                hand.x = apply(g, self.parts.blocks[i], net.options[i] - 1, hand.x)
                 decisions.append(self.form.fill(g, g.constant([[net.options[i] - 1]], kind), hand.x, 1))
             else:
-                assert emitter is not None
                 if i not in hand.decided:
-                    readout = emitter.read(g, i, hand.x, lambda: self._pooled(hand))
-                    hand.decided |= self.decide(g, readout)
+                    self._decide(i, hand)
                 decision = hand.decided.pop(i)
                 if hand.left:
                     decision, hand.left = afford(g, decision, net.path_cost.blocks[i, : net.options[i]], hand.left)
-                emitter.observe(g, i, lambda chosen=decision: chosen.option(g))
-                hand.x = self.form.choose(g, net.blocks[i], decision, hand.x)
+                observe = self.parts.observes[i]
+                if not observe.keeps_the_state:
+                    gate = decision.one_hot(g) if observe.reads(0) else ""
+                    hand.state = tuple(observe(g, gate, *hand.state))
+                hand.x = self.form.choose(g, self.parts.blocks[i], decision, hand.x, self.parts.ranks[i])
                 if decision.shown:
                     decisions.append(decision.shown)
                 if decision.raw:
@@ -129,11 +137,35 @@ class Walk:
             found["router_logits"] = _join(g, raws)
         return found
 
-    def _part(self, stage: int, hand: _Hand, emitter: RouterEmitter | None) -> Values:
+    def _decide(self, i: int, hand: _Hand) -> None:
+        """Run the router at block i, and at the blocks after it where it looks at nothing new by then: what it says
+        there is known already. Blocks whose logits are linear in the same hidden values share one matrix."""
+        g, gated = hand.g, self.net.gated_indices
+        found: list[tuple[int, Linear]] = []
+        for j in gated[gated.index(i) :]:
+            if j != i and not self._blind(j):
+                break
+            step = self.parts.steps[j]
+            pooled = self._pooled(j, hand) if step.reads(1) else ""
+            logits, *state = step(g, hand.x, pooled, *hand.state)
+            hand.state = tuple(state)
+            found.append((j, linear(g, logits, self.net.options[j])))
+            if not self.parts.observes[j].keeps_the_state:
+                break
+        for (hidden, _), group in groupby(found, key=lambda one: (one[1].hidden, self.net.options[one[0]])):
+            blocks, maps = zip(*group, strict=True)
+            weight, bias = (np.concatenate([getattr(m, name) for m in maps]) for name in ("weight", "bias"))
+            hand.decided |= self.decide(g, Readout(blocks, Linear(hidden, weight, bias)))
+
+    def _blind(self, i: int) -> bool:
+        """Whether the router decides block i without a look at its features."""
+        return not (self.parts.steps[i].reads(0) or self.parts.steps[i].reads(1))
+
+    def _part(self, stage: int, hand: _Hand) -> Values:
         """Samples of which the stage's head is sure enough leave with its logits, the others go on."""
-        g, pooled = hand.g, self._pooled(hand)
-        logits = self._stage_logits(g, stage, pooled)
-        confidence = g.add("ReduceMax", g.add("Softmax", logits, axis=1), axes=[1], keepdims=1)
+        g, pooled = hand.g, self._pooled(self.segments[stage].stop, hand)
+        logits = emit(g, linear(g, self.parts.stage_heads[stage].one(g, pooled), self.net.num_classes))
+        confidence = g.add("ReduceMax", g.add("Softmax", logits, axis=1), g.constant([1], np.int64), keepdims=1)
         stay = g.add("Less", confidence, "exit_confidence")
         later = range(self.segments[stage].stop, len(self.net.blocks))
         gone = {"logits": logits}
@@ -144,25 +176,14 @@ class Walk:
             gone["router_logits"] = self.form.fill(g, g.constant(np.zeros((1, width))), stay, width)
 
         def go_on(graph: Graph, take: Take) -> Values:
-            if emitter is not None:
-                emitter.keep(graph, take)
-            return self._from(stage + 1, hand.of(graph, take), emitter)
+            return self._from(stage + 1, hand.of(graph, take))
 
         return self.form.part(g, stay, gone, go_on)
 
-    def _stage_logits(self, g: Graph, stage: int, pooled: str) -> str:
-        """A stage's head; its aligner and classifier are one linear map."""
-        heads = self.net.stage_heads
-        assert heads is not None, "early exit needs stage heads"
-        aligner, classifier = heads.aligners[stage], heads.classifiers[stage]
-        weight, bias = folded(classifier, torch.nn.Identity())  # type: ignore[arg-type]
-        if isinstance(aligner, torch.nn.Linear):
-            weight = weight @ numbers(aligner.weight)
-        return g.add("Gemm", pooled, g.constant(weight.T), g.constant(bias))
-
-    def _pooled(self, hand: _Hand) -> str:
+    def _pooled(self, i: int, hand: _Hand) -> str:
+        """The pooled features before block i; N: after the last."""
         if hand.pooled is None:
-            hand.pooled = emit_layers(hand.g, self.net.backbone.pool, hand.x)
+            hand.pooled = self.parts.pools[i].one(hand.g, hand.x)
         return hand.pooled
 
 
