@@ -183,18 +183,21 @@ def self_critical_advantage(
     The greedy paths run in eval mode. Where u = u* the advantage is 0 by definition, also if the two modes disagree.
     The first `closed` gated blocks run in both. Also returned: what is worth watching.
     """
-    greedy_BK = torch.stack([largest(logits_BK) for logits_BK in trace.router_logits], 1)
-    greedy_BK[:, :closed].fill_(1)
-    gated = list(net.gated_indices)
+    gated = net.gated_indices
+    greedy = [largest(logits_BK) for logits_BK in trace.router_logits]
+    greedy[:closed] = [torch.ones_like(column_B) for column_B in greedy[:closed]]
+    greedy_BK = torch.stack(greedy, 1)
+    path = list(trace.decisions.unbind(1))
+    for i, column_B in zip(gated, greedy, strict=True):
+        path[i] = column_B
     with evaluating(net.backbone):
-        greedy_BN = trace.decisions.clone()
-        greedy_BN[:, gated] = greedy_BK
-        baseline = net(batch.images, sampler=KnownPath(greedy_BN), heads=False)
+        baseline = net(batch.images, sampler=KnownPath(torch.stack(path, 1)), heads=False)
+    drawn_BK, ran_BK = (torch.stack([run.decisions[:, i] for i in gated], 1) for run in (trace, baseline))
     reward_B, greedy_reward_B = (
-        blockdrop_reward(run.logits.argmax(1) == batch.labels, run.decisions[:, gated].sum(1), len(gated), penalty)
-        for run in (trace, baseline)
+        blockdrop_reward(run.logits.argmax(1) == batch.labels, taken_BK.sum(1), len(gated), penalty)
+        for run, taken_BK in ((trace, drawn_BK), (baseline, ran_BK))
     )
-    advantage_B = torch.where((trace.decisions[:, gated] == greedy_BK).all(1), 0, reward_B - greedy_reward_B)
+    advantage_B = torch.where((drawn_BK == greedy_BK).all(1), 0, reward_B - greedy_reward_B)
     watched = {
         "reward": reward_B.mean(),
         "greedy_reward": greedy_reward_B.mean(),
