@@ -180,7 +180,8 @@ def test_all_run_is_the_plain_resnet_and_a_skip_at_a_transition_has_its_own_proj
     )
     block = net.blocks[1]
     h = images(4, (16, 8, 8)).relu()
-    conv, norm, _ = block.own_skip  # type: ignore[attr-defined]
+    own_skip: Any = block.own_skip
+    conv, norm, _ = own_skip
     torch.testing.assert_close(block.run(h, 0), norm(conv(h)).relu())
     torch.testing.assert_close(net.blocks[0].run(h, 0), h)
 

@@ -16,8 +16,7 @@ from tiny import lively
 from torch import Tensor, nn
 from toy_networks import ToyBlock, toy_backbone
 
-from spnet import DynamicNetwork, Engine, UserError, create_model
-from spnet.backbones.base import Backbone
+from spnet import DynamicNetwork, Engine, UserError, create_model, make_dynamic
 from spnet.executors.onnx import exporter
 from spnet.executors.onnx import fragment as fragments
 from spnet.executors.onnx.agreement import disagreement, own_decisions_disagreement, probe
@@ -38,25 +37,6 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SPNET_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
-
-
-class Opened(nn.Module):
-    """A residual block of torchvision: the option *skip* leaves out its branch."""
-
-    def __init__(self, block: nn.Module) -> None:
-        super().__init__()
-        self.block = block
-        self.identity_skip = block.downsample is None
-        self.macs = (0, 1)
-
-    def run(self, x: Tensor, option: int) -> Tensor:
-        if option:
-            return self.block(x)
-        return x if self.block.downsample is None else self.block.downsample(x).relu()  # type: ignore[operator]
-
-    def mix(self, x: Tensor, gate_BK: Tensor) -> Tensor:
-        run = gate_BK[:, 1, None, None, None]
-        return run * self.run(x, 1) + (1 - run) * self.run(x, 0)
 
 
 class ConvolutionalMemory(Router):
@@ -87,24 +67,8 @@ class ConvolutionalMemory(Router):
 
 def resnet18() -> DynamicNetwork:
     torch.manual_seed(0)
-    net = torchvision.models.resnet18(num_classes=7)
-    blocks = [Opened(block) for layer in (net.layer1, net.layer2, net.layer3, net.layer4) for block in layer]
-    widths = (64, 64, 64, 128, 128, 256, 256, 512, 512)
-    backbone = Backbone(
-        name="torchvision",
-        stem=nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool),
-        blocks=blocks,
-        stages=(2, 2, 2, 2),
-        head=net.fc,
-        pool=nn.Sequential(net.avgpool, nn.Flatten()),
-        input_widths=widths[:-1],
-        output_widths=widths[1:],
-        stem_macs=1,
-        head_macs=1,
-        input_shape=(3, 64, 64),
-        num_classes=7,
-    )
-    return lively(DynamicNetwork(backbone, PooledMLP(widths[:-1], [2] * 8, [True] * 8, hidden=4)))
+    original = torchvision.models.resnet18(num_classes=7)
+    return lively(make_dynamic(original, "dynamic", example=torch.zeros(1, 3, 64, 64), hidden=4))
 
 
 def toys() -> DynamicNetwork:
@@ -166,17 +130,7 @@ def test_networks_of_strangers_leave_early_and_are_exported(name: str, tmp_path:
 def test_all_gates_open_is_the_original():
     torch.manual_seed(0)
     net, original = stranger("torchvision"), torchvision.models.resnet18(num_classes=7)
-    tail = {"conv1": "stem.0", "bn1": "stem.1", "fc": "head"}
-    state = net.backbone.state_dict()
-    kept = {}
-    for key in original.state_dict():
-        part, rest = key.split(".", 1)
-        if part.startswith("layer"):
-            place, rest = rest.split(".", 1)
-            kept[key] = state[f"blocks.{2 * (int(part[5:]) - 1) + int(place)}.block.{rest}"]
-        else:
-            kept[key] = state[f"{tail[part]}.{rest}"]
-    original.load_state_dict(kept)
+    original.load_state_dict(net.backbone.state_dict())
     x = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         expected = original.eval()(x)
@@ -240,8 +194,7 @@ class Curved(ToyBlock):
 
 
 def curved(blocks: int) -> DynamicNetwork:
-    backbone = toy_backbone(blocks)
-    backbone.blocks = nn.ModuleList(Curved(3) for _ in range(blocks))
+    backbone = toy_backbone(blocks, kind=Curved)
     return lively(DynamicNetwork(backbone, PooledMLP([3] * blocks, [2] * blocks, [True] * blocks, hidden=4)))
 
 

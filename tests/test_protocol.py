@@ -15,7 +15,7 @@ from spnet import DynamicNetwork, Engine, Trace, UserError, create_model
 from spnet.backbones import BlockRule, create_backbone
 from spnet.data import Augmentation, Dataset, Split, augment
 from spnet.paths.stats import evolution_kl
-from spnet.routers import PooledMLP, Router
+from spnet.routers import PooledMLP, Router, State
 from spnet.training import calibrate as calibration
 from spnet.training import monitor as monitoring
 from spnet.training.calibrate import calibrate, mean_cost, reestimate_batch_norm, spread, spread_indices
@@ -395,11 +395,13 @@ class Painted(Router):
         self.gated = gated
         self.macs = (0,) * len(gated)
 
-    def start(self, image: Tensor, dropout: torch.Generator | None) -> Tensor:
-        return 255 * image[:, 0, 0] - 128
+    def begin(self, image: Tensor) -> State:
+        return (255 * image[:, 0, 0] - 128,)
 
-    def logits(self, state: Tensor, i: int, x: Tensor, pooled_BC: Tensor) -> tuple[Tensor, Tensor]:
-        return torch.stack([torch.zeros(len(x)), state[:, i]], 1), state
+    def step(
+        self, state: State, i: int, x: Tensor, pooled_BC: Tensor, dropout: torch.Generator | None = None
+    ) -> tuple[Tensor, State]:
+        return torch.stack([torch.zeros(len(x)), state[0][:, i]], 1), state
 
 
 def painted() -> tuple[DynamicNetwork, Split]:

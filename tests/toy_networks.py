@@ -28,12 +28,12 @@ class Pool(nn.Module):
         return x.mean((2, 3))
 
 
-def toy_backbone(blocks: int, *, width: int = 3, classes: int = 2) -> Backbone:
+def toy_backbone(blocks: int, *, width: int = 3, classes: int = 2, kind: type[ToyBlock] = ToyBlock) -> Backbone:
     """Images of (width, 1, 1), one stage."""
     return Backbone(
         name="toy",
         stem=nn.Conv2d(width, width, 1),
-        blocks=[ToyBlock(width) for _ in range(blocks)],
+        blocks=[kind(width) for _ in range(blocks)],
         stages=(blocks,),
         head=nn.Linear(width, classes),
         pool=Pool(),

@@ -72,7 +72,8 @@ def clear_samples(net: DynamicNetwork, trace: Trace, exit_confidence: float | No
         best = (logits + net.decision_shift * net.option_costs(i)).topk(2, 1).values
         clear &= (best[:, 0] - best[:, 1] > MARGIN) | (trace.decisions[:, i] == UNREACHED)
     if exit_confidence is not None:
-        for stage, logits in enumerate(trace.stage_logits[:-1]):
+        assert net.stage_heads is not None, "early exit needs stage heads"
+        for stage, logits in zip(net.stage_heads.stages, trace.stage_logits, strict=False):
             margin = (logits.softmax(1).amax(1) - exit_confidence).abs()
             clear &= (margin > MARGIN) | (trace.exit_stage < stage)
     return clear.numpy()

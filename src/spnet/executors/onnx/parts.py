@@ -60,7 +60,7 @@ class Parts:
         pools: what pools features before the first block and after each; the last one reads the neck.
         begin: image -> the router's first state.
         steps, observes: of each gated block: (x, pooled, *state) -> (logits, *state); (gate, *state) -> state.
-        stage_heads: pooled features -> logits, of every stage but the last.
+        stage_heads: pooled features -> logits, of each stage that has a head of its own.
         rank: dimensions of features before each block.
     """
 
@@ -144,10 +144,11 @@ class _Taking:
             x = pieces[goes_on].part.outputs[0] if goes_on in pieces else x
             parts.pools.append(piece(pool, x))
             ends = backbone.stages.last_blocks
-            if heads and i in ends[:-1]:
+            if heads and i in ends:
                 assert net.stage_heads is not None, "early exit needs stage heads"
-                pooled = parts.pools[-1].part.outputs[0]
-                parts.stage_heads.append(piece(_StageHead(net.stage_heads, ends.index(i)), pooled))
+                if (stage := ends.index(i)) in net.stage_heads.stages:
+                    pooled = parts.pools[-1].part.outputs[0]
+                    parts.stage_heads.append(piece(_StageHead(net.stage_heads, stage), pooled))
         parts.neck = piece(_Named(backbone.neck, "the neck"), x)
         parts.pools[-1] = piece(pool, *parts.neck.part.outputs)
         parts.head = piece(_Named(backbone.head, "the head"), *parts.pools[-1].part.outputs)

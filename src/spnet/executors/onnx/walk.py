@@ -74,9 +74,12 @@ class Walk:
         self.rules = rules
         self.raw = raw and any(net.gated)
         self.decide = Decider(net, raw=self.raw, apart=rules.exits, scored=rules.bounded)
-        ends = [i + 1 for i in net.backbone.stages.last_blocks] if rules.exits else [len(net.blocks)]
-        self.segments = [range(*span) for span in pairwise([0, *ends])]
-        """Blocks between which samples may leave: the stages, or all of them."""
+        ends = net.backbone.stages.last_blocks
+        early = net.stage_heads.stages if rules.exits and net.stage_heads is not None else ()
+        self.exits = (*early, len(ends) - 1)
+        """Stages at whose end samples leave; the last lets all go."""
+        self.segments = [range(*span) for span in pairwise([0, *(ends[stage] + 1 for stage in self.exits)])]
+        """Blocks between which samples may leave."""
 
     def __call__(self, g: Graph) -> Values:
         """Write everything from the graph input `image` to the outputs; returns their names."""
@@ -100,7 +103,7 @@ class Walk:
         if last:
             found = {"logits": self.parts.head.one(g, pooled)}
             if self.rules.exits:
-                found["exit_stage"] = self.form.fill(g, g.constant([[segment]], np.int64), pooled, 1)
+                found["exit_stage"] = self.form.fill(g, g.constant([[self.exits[segment]]], np.int64), pooled, 1)
         else:
             found = self._part(segment, hand)
         for name, columns in own.items():
@@ -161,22 +164,22 @@ class Walk:
         """Whether the router decides block i without a look at its features."""
         return not (self.parts.steps[i].reads(0) or self.parts.steps[i].reads(1))
 
-    def _part(self, stage: int, hand: _Hand) -> Values:
-        """Samples of which the stage's head is sure enough leave with its logits, the others go on."""
-        g, pooled = hand.g, self._pooled(self.segments[stage].stop, hand)
-        logits = emit(g, linear(g, self.parts.stage_heads[stage].one(g, pooled), self.net.num_classes))
+    def _part(self, segment: int, hand: _Hand) -> Values:
+        """Samples of which the head at a segment's end is sure enough leave with its logits, the others go on."""
+        g, pooled = hand.g, self._pooled(self.segments[segment].stop, hand)
+        logits = emit(g, linear(g, self.parts.stage_heads[segment].one(g, pooled), self.net.num_classes))
         confidence = g.add("ReduceMax", g.add("Softmax", logits, axis=1), g.constant([1], np.int64), keepdims=1)
         stay = g.add("Less", confidence, "exit_confidence")
-        later = range(self.segments[stage].stop, len(self.net.blocks))
+        later = range(self.segments[segment].stop, len(self.net.blocks))
         gone = {"logits": logits}
-        gone["exit_stage"] = self.form.fill(g, g.constant([[stage]], np.int64), stay, 1)
+        gone["exit_stage"] = self.form.fill(g, g.constant([[self.exits[segment]]], np.int64), stay, 1)
         gone["decisions"] = self.form.fill(g, g.constant([[UNREACHED] * len(later)], np.int64), stay, len(later))
         width = sum(self.net.options[i] for i in later if self.net.gated[i])
         if self.raw and width:
             gone["router_logits"] = self.form.fill(g, g.constant(np.zeros((1, width))), stay, width)
 
         def go_on(graph: Graph, take: Take) -> Values:
-            return self._from(stage + 1, hand.of(graph, take))
+            return self._from(segment + 1, hand.of(graph, take))
 
         return self.form.part(g, stay, gone, go_on)
 
