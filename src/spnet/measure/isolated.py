@@ -108,7 +108,8 @@ def _serve(pipe: Connection, order: tuple[str, bytes, int, int, np.ndarray, floa
             calls = [prepare(batches[k % len(batches)], force) for k, force in enumerate(forced)]
             calls[0]()
             pipe.send(time_calls(calls, seconds))
-    except EOFError:
+    except (EOFError, BrokenPipeError):  # nobody waits for an answer any more
         return
     except Exception as error:
-        pipe.send(RuntimeError(f"{type(error).__name__}: {error}"))
+        with contextlib.suppress(BrokenPipeError):
+            pipe.send(RuntimeError(f"{type(error).__name__}: {error}"))
