@@ -4,8 +4,10 @@ spnet export RUN network.onnx
 python deploy_onnxruntime.py network.onnx PICTURE...
 """
 
+import hashlib
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +16,15 @@ from PIL import Image, ImageOps
 
 options: Any = onnxruntime.SessionOptions()
 options.log_severity_level = 3  # defaults of optional inputs are no news
-session: Any = onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
+content = Path(sys.argv[1]).read_bytes()
+try:
+    session: Any = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+except Exception:  # onnxruntime raises types of its own
+    sys.exit(f"{sys.argv[1]} is damaged or no ONNX file. Export the run again.")
 text = session.get_modelmeta().custom_metadata_map
+digest = text.get("sha256", "none")  # of the file's bytes, with a word as long where the digest itself stands
+if hashlib.sha256(content.replace(digest.encode(), b"unsigned" * 8)).hexdigest() != digest:
+    sys.exit(f"{sys.argv[1]} is damaged: its bytes are not those that were exported. Export the run again.")
 classes, mean, std, (channels, height, width), macs, path = (
     json.loads(text[key]) for key in ("classes", "mean", "std", "input_shape", "macs", "path")
 )

@@ -20,6 +20,13 @@ if os.environ.get("CI"):
     hypothesis.settings.load_profile("ci")  # the same examples every time: a red run is then our change
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Of tests/fuzz."""
+    parser.addoption("--fuzz", type=int, default=300, metavar="N", help="cases of the fuzz suite (default 300)")
+    parser.addoption("--fuzz-seed", type=int, default=17, metavar="S", help="where its random numbers start")
+    parser.addoption("--fuzz-record", metavar="FILE", help="write seed, counts and failures there")
+
+
 @pytest.fixture(autouse=True)
 def default_generator() -> None:
     """Every test starts from one state of torch's default generator, whatever ran before it in its process."""

@@ -5,13 +5,18 @@ import math
 import re
 import shlex
 import shutil
+import tempfile
+from copy import deepcopy
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tiny import part
 
+from spnet import data
 from spnet.errors import UserError
 from spnet.report import write_report
 from spnet.report.charts import Line, Mark, heat_map, histogram, line_chart
@@ -23,7 +28,9 @@ from spnet.report.numbers import duration, fixed, significant, standard_error
 from spnet.report.run import read_run
 from spnet.report.sections.comparison import accuracy
 from spnet.report.sections.images import _extremes
+from spnet.training.checkpoint import read_metrics
 from spnet.training.config import RunConfig
+from spnet.training.fit import fit
 
 SECTIONS = (
     "Accuracy, cost and blocks over the epochs",
@@ -36,50 +43,72 @@ SECTIONS = (
 FIGURES = ("Execution rate of every block", "Flipped decisions", "Path agreement", "Losses", "Gradient shares")
 
 
-# --- run folders, made up in the very form that training writes
+# --- run folders: a real run's records with other figures in them
+
+
+@cache
+def real(method: str, held_out: bool) -> tuple[list[dict[str, Any]], dict[str, Any], dict[str, Any]]:
+    """Rows, result and config of a run that was really trained: what a run folder holds is what training writes."""
+    settings = {"epochs": 2, "batch_size": 32, "validation": 0.2 if held_out else 0.0, "precision": "fp32"}
+    settings |= {} if method == "static" else {"budget": 0.9, "more_budgets": (0.95,), "static_share": 0.3}
+    with tempfile.TemporaryDirectory() as folder:
+        config = RunConfig(method, "", "resnet8", "digits", settings)
+        fit(config, part(data.load("digits"), train=256, test=40), Path(folder))
+        rows = read_metrics(Path(folder))
+        result, facts = (json.loads((Path(folder) / name).read_text()) for name in ("result.json", "config.json"))
+    return rows, result, facts
+
+
+def like(record: dict[str, Any], **figures: Any) -> dict[str, Any]:
+    """The record with other figures; no name that training does not write."""
+    assert figures.keys() <= record.keys(), figures.keys() - record.keys()
+    return {**deepcopy(record), **figures}
 
 
 def evaluation(
-    accuracy: float, ratio: float, blocks: int, static: bool, backbone_macs: float = 2.5e6
+    record: dict[str, Any], accuracy: float, ratio: float, blocks: int, static: bool, backbone_macs: float = 2.5e6
 ) -> dict[str, Any]:
-    return {
-        "accuracy": accuracy,
-        "n": 450,
-        "macs_mean": ratio * backbone_macs,
-        "macs_static": backbone_macs,
-        "gflops_mean": 2e-9 * ratio * backbone_macs,
-        "cost_ratio": ratio,
-        "execution_rate": ratio,
-        "execution_rate_per_block": [1.0 if static else round(ratio, 4)] * blocks,
-        "distinct_paths": 1 if static else 31,
-        "stage_accuracy": [accuracy - 40, accuracy - 10, accuracy],
-        "evolution_kl": 0.4,
-        "images_per_second": 4000.0,
-        "accuracy_shuffled_paths": accuracy - 2,
-        "accuracy_fixed_path": accuracy - 1,
-        "cost_ratio_fixed_path": ratio,
-    }
+    return like(
+        record,
+        accuracy=accuracy,
+        n=450,
+        macs_mean=ratio * backbone_macs,
+        macs_static=backbone_macs,
+        gflops_mean=2e-9 * ratio * backbone_macs,
+        cost_ratio=ratio,
+        execution_rate=ratio,
+        execution_rate_per_block=[1.0 if static else round(ratio, 4)] * blocks,
+        distinct_paths=1 if static else 31,
+        stage_accuracy=[accuracy - 40, accuracy - 10, accuracy],
+        evolution_kl=0.4,
+        accuracy_shuffled_paths=accuracy - 2,
+        accuracy_fixed_path=accuracy - 1,
+        cost_ratio_fixed_path=ratio,
+    )
 
 
-def epoch_row(epoch: int, epochs: int, blocks: int, static: bool, held_out: bool, shift: float) -> dict[str, Any]:
+def epoch_row(
+    record: dict[str, Any], epoch: int, epochs: int, blocks: int, static: bool, held_out: bool, shift: float
+) -> dict[str, Any]:
     done = epoch / epochs
     rates = [
         1.0 if static else round(1 - done * (0.5 + 0.5 * math.sin(3 * block + shift)) * 0.8, 4)
         for block in range(blocks)
     ]
-    row: dict[str, Any] = {
+    classification = {"classification": 2.3 * math.exp(-3 * done) + 0.02}
+    others = {"rate": 0.1 * (1.2 - done), "path": 0.03, "logits": 0.1, "evolution": 1.2e-4}
+    shares = {"classification": 0.6, "rate": 0.2, "path": 0.1, "logits": 0.0999, "evolution": 1e-4}
+    figures: dict[str, Any] = {
         "epoch": epoch,
         "phase": "static" if static or (epochs > 1 and done <= 0.3) else "dynamic",
-        "losses": {"classification": 2.3 * math.exp(-3 * done) + 0.02},
-        "watched": {},
-        "gradient_share": {"classification": 1.0},
+        "losses": classification if static else classification | others,
+        "gradient_share": {"classification": 1.0} if static else shares,
         "loss": 2.3 * math.exp(-3 * done),
         "train_accuracy": 97 - 80 * math.exp(-6 * done) + shift,
         "train_macs_mean": 2.5e6 * (sum(rates) / blocks if blocks else 1.0) * 0.95,
         "n": 512,
         "macs_mean": 2.5e6 * sum(rates) / max(blocks, 1),
         "macs_static": 2500000,
-        "gflops_mean": 0.004,
         "cost_ratio": sum(rates) / max(blocks, 1),
         "execution_rate": sum(rates) / max(blocks, 1),
         "execution_rate_per_block": rates,
@@ -90,14 +119,11 @@ def epoch_row(epoch: int, epochs: int, blocks: int, static: bool, held_out: bool
         "lr": 0.1 * (1 - done),
         "seconds": 2.5,
         "train_images": 1344,
-        "precision": "fp32",
     }
     if not static:
-        row["losses"] |= {"rate": 0.1 * (1.2 - done), "path": 0.03, "logits": 0.1, "evolution": 1.2e-4}
-        row["gradient_share"] = {"classification": 0.6, "rate": 0.2, "path": 0.1, "logits": 0.0999, "evolution": 1e-4}
-        row |= {"flips": None if epoch == 1 else 0.2 * (1.1 - done) + 0.01 * shift, "path_agreement": 0.8 + 0.15 * done}
-        row |= {"always_run": [0], "always_skipped": []}
-    return row
+        figures |= {"flips": None if epoch == 1 else 0.2 * (1.1 - done) + 0.01 * shift}
+        figures |= {"path_agreement": 0.8 + 0.15 * done, "always_run": [0], "always_skipped": []}
+    return like(record, **figures)
 
 
 def make_run(
@@ -122,28 +148,30 @@ def make_run(
     settings |= {} if static else {"budget": 0.7}
     config = RunConfig(method, "", backbone, data, settings)
     folder.mkdir(parents=True)
-    facts = {"classes": [str(i) for i in range(10)], "input_shape": [1, 8, 8], "mean": [0.3], "std": [0.4]}
-    (folder / "config.json").write_text(json.dumps({"format": 1, "spnet": "0.1.0", **config.to_json(), **facts}))
+    real_rows, real_result, facts = real("static" if static else "spnet", held_out)
+    facts = like(facts, mean=[0.3], std=[0.4], **config.to_json())
+    (folder / "config.json").write_text(json.dumps(facts))
     rows = [
-        epoch_row(e + 1, epochs, blocks, static, held_out, 0.5 * seed)
+        epoch_row(real_rows[-1], e + 1, epochs, blocks, static, held_out, 0.5 * seed)
         for e in range(epochs if finished else epochs // 2)
     ]
     macs = {"resnet8": 0.8e6, "resnet14": 1.7e6}.get(backbone, 2.5e6)
-    final = evaluation(accuracy, 1.0 if static else ratio, blocks, static, macs)
-    result: dict[str, Any] = {"hash": config.hash, "label": config.label, "config": config.to_json()}
-    result["last"] = final if static else evaluation(accuracy + 0.4, 0.84, blocks, static, macs)
+    last, ratio = real_result["last"], 1.0 if static else ratio
+    final = evaluation(last, accuracy, ratio, blocks, static, macs)
+    figures: dict[str, Any] = {"hash": config.hash, "label": config.label, "config": config.to_json()}
+    figures["last"] = final if static else evaluation(last, accuracy + 0.4, 0.84, blocks, static, macs)
+    figures["final"] = final
     if not static:
-        result["budgets"] = [
-            {"budget": 0.5, "calibration_cost": 0.5, **evaluation(accuracy - 2, 0.5, blocks, False, macs)}
-        ]
-        result["calibrated"] = {"budget": 0.7, "calibration_cost": 0.699, **final}
-    result["final"] = final
+        further = evaluation(last, accuracy - 2, 0.5, blocks, False, macs)
+        figures["budgets"] = [like(real_result["budgets"][0], budget=0.5, calibration_cost=0.5, **further)]
+        figures["calibrated"] = like(real_result["calibrated"], budget=0.7, calibration_cost=0.699, **final)
     if held_out:
-        result["best_epoch"] = {"epoch": epochs, "validation_accuracy": 98.0}
-    result["end_of_training"] = rows[-1] if rows else {}
-    result |= {"train_seconds": 2.5 * epochs, "train_images": 1344 * epochs}
-    made = {"spnet": "0.1.0", "commit": "abc123-dirty", "torch": "2.14", "python": "3.11"}
-    result["made_with"] = {**made, "hardware": "2x A <fast> CPU & friends", "threads": 2, "precision": "fp32"}
+        figures["best_epoch"] = like(real_result["best_epoch"], epoch=epochs, validation_accuracy=98.0)
+    figures["end_of_training"] = {name: rows[-1].get(name) for name in real_result["end_of_training"]} if rows else {}
+    figures |= {"train_seconds": 2.5 * epochs, "train_images": 1344 * epochs}
+    made = {"commit": "abc123-dirty", "hardware": "2x A <fast> CPU & friends", "threads": 2, "precision": "fp32"}
+    figures["made_with"] = like(real_result["made_with"], **made)
+    result = like(real_result, **figures)
     change(rows, result)
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     if finished:

@@ -105,7 +105,7 @@ def test_time_limit_then_resume(stopped: Path, run: Path, capsys: pytest.Capture
 
 def test_killed_while_a_file_was_written(stopped: Path, run: Path):
     """Between a temporary file and its renaming, in any place."""
-    for leftover in (".model.safetensors.1.tmp", "state/.resume.pt.1.tmp", ".metrics.jsonl.1.tmp"):
+    for leftover in (".spnet-1-0123abcd.tmp", "state/.spnet-1-0123abce.tmp", "events/.spnet-12-0123abcf.tmp"):
         (run / leftover).write_bytes(b"half")
     assert main(["train", "--resume", str(run)]) == 0
     assert final(run) == final(stopped / "whole")

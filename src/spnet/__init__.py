@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from spnet.errors import DivergedError, NoEffectWarning, UserError
+from spnet.errors import DivergedError, ImagesWarning, NoEffectWarning, UserError
 from spnet.version import __version__
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ __all__ = [
     "DivergedError",
     "DynamicNetwork",
     "Engine",
+    "ImagesWarning",
     "NoEffectWarning",
     "Trace",
     "UserError",

@@ -7,16 +7,20 @@ wrapper around the `dynamic` baseline.
 import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from numbers import Integral
+from typing import Any, cast
 
 import torch
 
 from spnet.backbones import create_backbone, import_backbone
 from spnet.backbones.base import Backbone
 from spnet.dynamic import DynamicNetwork
+from spnet.errors import UserError
 from spnet.methods import WRAPPERS, Method, check_composition, method_class, wrapper_class
-from spnet.settings import fill, refuse_unknown
+from spnet.settings import fill, refuse_unknown, shown
 
+LARGEST = (1 << 20, 4096, 8192, 8192)
+"""Of num_classes, in_channels, height and width: beyond, a number is a slip, and would take the machine's memory."""
 DEFAULT_INNER = "dynamic"
 """What a wrapper wraps when it is named as the method itself."""
 
@@ -53,6 +57,8 @@ def build_network(
 ) -> DynamicNetwork:
     """The network of a method. With a seed, backbone, router and heads are drawn from separate streams, so that
     every method starts from the same backbone."""
+    num_classes, *shape = checked_sizes(num_classes, *input_shape)
+    input_shape = (shape[0], shape[1], shape[2])
     with seeded(seed, "backbone"):
         plain = create_backbone(
             backbone, num_classes=num_classes, input_shape=input_shape, skip_rule=method.block_rule()
@@ -99,12 +105,26 @@ def create_model(
         config: settings of the method, such as `target=0.5` or `lookahead=6`.
 
     Raises:
-        UserError: an unknown name or setting, with the nearest known one.
+        UserError: an unknown name or setting, with the nearest known one; a size that no network can have.
     """
-    size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    size = tuple(image_size) if isinstance(image_size, (tuple, list)) else (image_size, image_size)
     built = create_method(method, wrapper, config)
     import_backbone(backbone)
-    return build_network(built, backbone, num_classes=num_classes, input_shape=(in_channels, *size), seed=seed)
+    shape = cast(tuple[int, int, int], (in_channels, *size))
+    return build_network(built, backbone, num_classes=num_classes, input_shape=shape, seed=seed)
+
+
+def checked_sizes(*sizes: object) -> list[int]:
+    """Refuse, before anything is built, what is no size or one that no machine could hold."""
+    names = ("num_classes", "in_channels", "image_size", "image_size")
+    if len(sizes) != len(names):
+        raise UserError(f"image_size is a whole number or (height, width), not {shown(sizes[2:])}.")
+    checked = []
+    for name, value, limit in zip(names, sizes, LARGEST, strict=True):
+        if not isinstance(value, Integral) or isinstance(value, bool) or not 1 <= int(value) <= limit:
+            raise UserError(f"{name} is a whole number from 1 to {limit}, not {shown(value)}.")
+        checked.append(int(value))
+    return checked
 
 
 def stream_seed(seed: int, *names: object) -> int:

@@ -19,6 +19,7 @@ from spnet.executors.runtime import Images, Program, Rules
 from spnet.executors.runtimes import RUNTIMES
 from spnet.heads import check_exit
 from spnet.measure.profile import Profile, load_profile
+from spnet.normalised import advice, looks_like_bytes
 from spnet.trace import Trace
 from spnet.training.calibrate import calibrate
 
@@ -29,8 +30,6 @@ AUTO = "auto"
 STATIC = "static"
 """What `Engine.choice` calls the network without routers, where skipping does not pay."""
 EXECUTORS = (AUTO, *RUNTIMES)
-BYTES = 16.0
-"""Normalised images stay below this by far; those in 0 ... 255 do not."""
 BRIGHT = 3.0
 """A mean that normalised images stay below: of a white image, whatever the data set, it is 2 to 3."""
 
@@ -318,10 +317,5 @@ def _check_values(images: np.ndarray) -> None:
         return
     if not np.isfinite(images).all():
         raise UserError("the images hold NaN or infinite values: check how they were normalised.")
-    if images.min() >= 0 and images.max() > BYTES:
-        warnings.warn(
-            f"float images are taken as normalised, but these reach {images.max():.0f}: give bytes as uint8, and the "
-            "network normalises them.",
-            ImagesWarning,
-            stacklevel=5,
-        )
+    if looks_like_bytes(float(images.min()), high := float(images.max())):
+        warnings.warn(advice(high), ImagesWarning, stacklevel=5)

@@ -32,6 +32,14 @@ class ImagesWarning(UserWarning):
     """Images look as if they were not prepared as the network expects."""
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that there was no memory left; torch says so in several ways."""
+    words = ("can't allocate memory", "not enough memory", "out of memory", "bad alloc", "bad_alloc", "Failed to alloc")
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+    )
+
+
 def check_share(name: str, share: float, such_as: float = 0.6) -> None:
     """Raise a `UserError` unless `share` can be a share of the static cost; routers may push it past 1."""
     if not 0 < share <= 1.5:

@@ -1,5 +1,6 @@
 """Opening a finished network: a run folder, or the name of a network shipped with the package."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ def shipped() -> list[str]:
 
 def run_folder(run: str | Path) -> Path:
     """The folder behind RUN: the name of a shipped network, or a path. A `Path` is never a name."""
+    if not isinstance(run, (str, os.PathLike)):
+        raise UserError(f"a run is a folder or the name of a shipped network, not {type(run).__name__}.")
     if isinstance(run, str) and run in shipped():
         return SHIPPED / run
     folder = Path(run)

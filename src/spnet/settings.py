@@ -15,9 +15,9 @@ from spnet.errors import UserError, did_you_mean
 T = TypeVar("T")
 
 
-def setting(default: Any, help: str) -> Any:
-    """A dataclass field with a default and one line of help."""
-    return dataclasses.field(default=default, metadata={"help": help})
+def setting(default: Any, help: str, *, at_most: float | None = None) -> Any:
+    """A dataclass field with a default and one line of help; `at_most`: beyond it the number is taken for a slip."""
+    return dataclasses.field(default=default, metadata={"help": help, "at_most": at_most})
 
 
 def names(config: type) -> list[str]:
@@ -28,6 +28,10 @@ def fill(config: type[T], values: Mapping[str, Any]) -> T:
     """Build `config` from those of `values` that it knows, converting JSON lists to tuples and checking types."""
     hints = get_type_hints(config)
     known = {name: convert(name, hints[name], values[name]) for name in names(config) if name in values}
+    for field in dataclasses.fields(config):  # type: ignore[arg-type]
+        limit = field.metadata.get("at_most")
+        if limit is not None and known.get(field.name, 0) > limit:
+            raise UserError(f"setting '{field.name}' is at most {limit}, not {shown(known[field.name])}.")
     return config(**known)
 
 
@@ -54,7 +58,7 @@ def convert(name: str, hint: Any, value: Any) -> Any:
         if isinstance(value, (int, float)):
             value = [value]
         if not isinstance(value, (list, tuple)):
-            raise UserError(f"setting '{name}' wants numbers separated by commas, not {value!r}.")
+            raise UserError(f"setting '{name}' wants numbers separated by commas, not {shown(value)}.")
         return tuple(convert(name, get_args(hint)[0], part) for part in value)
     try:
         if hint is bool:
@@ -65,12 +69,26 @@ def convert(name: str, hint: Any, value: Any) -> Any:
             raise ValueError
         if hint in (int, float, str) and not (hint is not str and isinstance(value, bool)):
             return hint(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         pass
     else:
         if not isinstance(value, bool):
             return value
-    raise UserError(f"setting '{name}' wants {_words(hint)}, not {value!r}.")
+    raise UserError(f"setting '{name}' wants {_words(hint)}, not {shown(value)}.")
+
+
+def shown(value: Any) -> str:
+    """A value as a message quotes it: what somebody wrote by mistake may be a megabyte."""
+    text = value if isinstance(value, str) else f"{value:.6g}" if isinstance(value, float) else _plain(value)
+    text = text if len(text) <= 60 else text[:57] + "..."
+    return repr(text) if isinstance(value, str) else text
+
+
+def _plain(value: Any) -> str:
+    try:
+        return repr(value)
+    except (RecursionError, ValueError):  # nested without end, or a number of thousands of digits
+        return f"this {type(value).__name__}"
 
 
 def _boolean(value: Any) -> bool:

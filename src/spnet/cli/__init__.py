@@ -1,7 +1,7 @@
 """The command line: one file a verb, each with `configure(parser, argv)` and `run(args) -> dict`.
 
 Exit codes: 0 done; 2 the input was wrong (one line on stderr), or a part of it (a result, and a line for each part that
-failed); 1 our fault or a diverged run. With `--json` stdout
+failed), or asks for more memory than there is; 1 our fault or a diverged run. With `--json` stdout
 carries one JSON object and nothing else. Heavy imports happen inside `run`, so that help is instant.
 """
 
@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from spnet.cli.streams import hush, usable_streams
-from spnet.errors import DivergedError, UserError, did_you_mean
+from spnet.errors import DivergedError, UserError, did_you_mean, out_of_memory
+from spnet.files import is_stdout, strict
 from spnet.terminal import printable
 from spnet.version import __version__
 from spnet.waiting import wait_asleep
@@ -28,6 +29,14 @@ VERBS = {
     "report": "one self-contained page about runs",
     "reproduce": "train what a table needs, then print it",
 }
+
+
+LOWER = {
+    "train": "lower --batch-size, or take a smaller --backbone",
+    "bench": "lower --batches",
+    "reproduce": "lower --workers",
+}
+"""Of what, where memory ran out."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -66,6 +75,12 @@ def _answer(argv: list[str]) -> int:
     except DivergedError as error:
         print(f"spnet: the run diverged: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        lower = LOWER.get(argv[0], "take a smaller network or free memory")
+        print(f"spnet: out of memory: {lower}. What was written before is whole.", file=sys.stderr)
+        return 2
     except BrokenPipeError:  # whoever read our output has seen enough
         hush(sys.stdout)
         return 0
@@ -92,11 +107,12 @@ def _dispatch(argv: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else there")
     module.configure(parser, rest)
     args = parser.parse_all(rest)
+    taken = is_stdout(getattr(args, "out", None) or getattr(args, "file", None) or "-")
+    if taken and args.json:
+        raise UserError("--json and the output both want the standard output: write the output to a file.")
     result = module.run(args)
-    if args.json:
-        print(json.dumps(result))
-    else:
-        print(printable(module.describe(result), keep="\n"))
+    text = json.dumps(strict(result), allow_nan=False) if args.json else printable(module.describe(result), keep="\n")
+    print(text, file=sys.stderr if taken else sys.stdout)
     sys.stdout.flush()  # here, where a reader who has left is noticed
     return result.get("exit_code", 1 if result.get("failed") else 0)
 

@@ -3,6 +3,7 @@ promise."""
 
 import argparse
 import sys
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     )
     runtime = load_runtime()
     net, images, lookahead = _network(args, OWN in rates, max(config.batches))
-    records = bench(net, config, images, progress=lambda line: print(line, file=sys.stderr, flush=True))
+    total = len(config.threads) * len(config.batches)
+    done = count(1)
+    told = "batch sizes and thread counts"
+    progress = lambda _: print(f"{next(done)} of {total} {told} measured", file=sys.stderr, flush=True)  # noqa: E731
+    records = bench(net, config, images, progress=progress)
     facts = {**made_with("fp32"), "onnxruntime": runtime.__version__}
     result: dict[str, Any] = {
         "network": args.network,
@@ -73,7 +78,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         from spnet.measure.picture import draw
 
         write_json(Path(args.out) / "bench.json", result)
-        draw(result, Path(args.out) / "bench.png")
+        if not draw(result, Path(args.out) / "bench.png"):
+            print("no bench.png drawn: one rate is a point, a curve takes two", file=sys.stderr)
         result["out"] = args.out
     return result
 

@@ -28,8 +28,10 @@ def _entries(kind: str) -> list[tuple[str, str]]:
         return [(name, _idea(method_class(name).__module__)) for name in list_methods()]
     if kind == "backbones":
         from spnet.backbones import create_backbone, list_backbones
+        from spnet.build import seeded
 
-        networks = [create_backbone(name, num_classes=10) for name in list_backbones()]
+        with seeded(0):
+            networks = [create_backbone(name, num_classes=10) for name in list_backbones()]
         return [(net.name, f"{net.static_macs / 1e6:.1f} MMACs at 32x32, {len(net.blocks)} blocks") for net in networks]
     if kind == "recipes":
         from spnet.recipes import RECIPES

@@ -28,9 +28,6 @@ def networks(plan: Plan) -> list[RunConfig]:
 
 
 def write(plan: Plan, results: Path, folder: Path, out: Path) -> list[Path]:
-    import matplotlib
-
-    matplotlib.use("Agg")
     from matplotlib.figure import Figure
 
     data = plan.scale.datasets[0]

@@ -46,9 +46,6 @@ def _line(layer: nn.Module) -> str:
 
 
 def write(plan: Plan, results: Path, folder: Path, out: Path) -> list[Path]:
-    import matplotlib
-
-    matplotlib.use("Agg")
     from matplotlib.figure import Figure
 
     lines, parameters, macs = layers(backbone=plan.scale.backbone)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spnet.files import write_atomically, write_text
+from spnet.files import write_bytes, write_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,8 +40,10 @@ def write_figure(stem: Path, figure: "Figure") -> list[Path]:
     files = []
     for form, dated in (("svg", {"Date": None}), ("png", {})):
         file = stem.with_name(f"{stem.name}.{form}")
+        drawn = io.BytesIO()
         with rc_context({"svg.hashsalt": "spnet"}):
-            write_atomically(file, lambda path, f=form, d=dated: figure.savefig(path, dpi=150, format=f, metadata=d))
+            figure.savefig(drawn, dpi=150, format=form, metadata=dated)
+        write_bytes(file, drawn.getvalue())
         files.append(file)
     return files
 

@@ -33,7 +33,7 @@ from spnet.executors.onnx.agreement import (
 from spnet.executors.onnx.network import check_form, dynamic_model, path_model
 from spnet.executors.onnx.runtime import load_runtime, open_session
 from spnet.export.reader import FORMAT, UNSIGNED, signature
-from spnet.files import write_atomically
+from spnet.files import write_bytes
 from spnet.version import __version__
 
 FORMS = ("single", "batch", "path")
@@ -120,7 +120,7 @@ def _export(
     model.metadata_props.add(key="sha256", value=UNSIGNED.decode())
     content = model.SerializeToString()
     content = content.replace(UNSIGNED, signature(content, "").encode())
-    write_atomically(file, lambda temporary: _write(content, temporary))
+    write_bytes(file, content)
     return Exported(file=str(file), form=form, bytes=len(content), **checks)
 
 
@@ -135,10 +135,6 @@ def parse_path(net: DynamicNetwork, text: str) -> list[int] | None:
             f"a path is 'all' or one figure for each of {len(net.blocks)} blocks, such as 110|011|111; not '{text}'."
         )
     return [int(figure) for figure in figures]
-
-
-def _write(content: bytes, path: Path) -> None:
-    path.write_bytes(content)
 
 
 def _metadata(net: DynamicNetwork, form: str, classes: Sequence[str], path: Tensor | None) -> dict[str, str]:

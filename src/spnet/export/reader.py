@@ -2,19 +2,32 @@
 
 import hashlib
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from spnet.errors import UserError
+from spnet.errors import ImagesWarning, UserError
 from spnet.executors.onnx.runtime import load_runtime, open_session
+from spnet.normalised import advice, looks_like_bytes
+from spnet.training.records import misfit
 
 FORMAT = 2
 """Raised when the meaning of the metadata, inputs or outputs changes."""
 UNSIGNED = b"unsigned" * 8
 """Stands where the signature will: as long as one."""
-_JSON = ("classes", "mean", "std", "input_shape", "macs", "stages", "path")
+_MACS = {"stem": int, "head": int, "router_start": int, "blocks": [[int]], "routers": [int]}
+_FORMS = {
+    "classes": [str],
+    "mean": [float],
+    "std": [float],
+    "input_shape": [int],
+    "macs": _MACS,
+    "stages": [int],
+    "path": [int],
+}
+"""What is JSON in the metadata, and what it holds."""
 
 
 class ExportedNetwork:
@@ -34,14 +47,18 @@ class ExportedNetwork:
         expected = tuple(self.facts["input_shape"])
         if images.ndim != 4 or images.shape[1:] != expected or not len(images):
             raise UserError(f"this file takes images of (B, {', '.join(map(str, expected))}), not {images.shape}.")
+        floats = np.issubdtype(images.dtype, np.floating)
         if images.dtype == np.uint8:
             mean, std = (np.asarray(self.facts[key], np.float32).reshape(-1, 1, 1) for key in ("mean", "std"))
             images = (images / np.float32(255) - mean) / std
-        elif not np.issubdtype(images.dtype, np.floating):
+        elif not floats:
             raise UserError(f"images are uint8 (0 to 255) or normalised floats, not {images.dtype}: convert them.")
         images = images.astype(np.float32)
-        if not np.isfinite(images).all():
+        low, high = float(images.min()), float(images.max())  # both are NaN where any value is
+        if not (np.isfinite(low) and np.isfinite(high)):
             raise UserError("the images hold NaN or infinite values: check how they were normalised.")
+        if floats and looks_like_bytes(low, high):
+            warnings.warn(advice(high), ImagesWarning, stacklevel=2)
         size = 1 if self.facts["form"] == "single" else len(images)
         rows = [self.session.run(None, {"image": images[k : k + size]}) for k in range(0, len(images), size)]
         logits = np.concatenate([row[0] for row in rows])
@@ -79,7 +96,14 @@ def open_export(file: str | Path, threads: int = 1) -> ExportedNetwork:
         raise UserError(f"{path} has {found}; this spnet reads format {FORMAT}: export the run again.")
     if signature(content, facts.get("sha256", "")) != facts.get("sha256"):
         raise UserError(f"{path} is damaged: its bytes are not those that were exported. Export the run again.")
-    return ExportedNetwork(session, {key: json.loads(value) if key in _JSON else value for key, value in facts.items()})
+    try:
+        facts |= {key: json.loads(facts[key]) for key in _FORMS}
+    except (KeyError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} is damaged: its metadata lack {error}. Export the run again.") from error
+    wrong = misfit(facts, _FORMS)
+    if wrong is not None:
+        raise UserError(f"{path} is damaged: '{wrong}' in its metadata is of the wrong kind. Export the run again.")
+    return ExportedNetwork(session, facts)
 
 
 def signature(content: bytes, entry: str) -> str:

@@ -17,6 +17,7 @@ import torch
 
 from spnet.dynamic import DynamicNetwork
 from spnet.errors import UserError
+from spnet.executors.onnx.network import check_form
 from spnet.heads import check_exit
 from spnet.measure.isolated import Isolated
 from spnet.measure.latency import Timing, percentiles, spread
@@ -120,6 +121,7 @@ def bench(
     if not any(net.gated):
         raise UserError("a static network has nothing to skip: bench a dynamic method.")
     check_exit(net.stage_heads, config.exit_confidence)
+    check_form(net)  # once, here: a process of its own could only say it in a traceback
     if images is None:
         generator = np.random.default_rng(0)
         images = generator.standard_normal((max(*config.batches, DRAWS), *net.input_shape), np.float32)

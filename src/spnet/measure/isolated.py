@@ -4,16 +4,20 @@ other.
 Between commands the process waits on the pipe and takes no core, so that rounds of several variants can be interleaved.
 """
 
+import contextlib
 import multiprocessing
 import os
 import pickle
+import signal
+from collections.abc import Iterator
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
 
 from spnet.dynamic import DynamicNetwork
-from spnet.errors import choose
+from spnet.errors import UserError, choose
 from spnet.measure.latency import Timing, time_calls
 from spnet.measure.rivals import VARIANTS, build
 
@@ -37,19 +41,29 @@ class Isolated:
         self._process = context.Process(target=_serve, args=(theirs, order), daemon=True)
         before = os.environ.get("OMP_NUM_THREADS")
         os.environ["OMP_NUM_THREADS"] = str(threads)
-        self._process.start()
+        with _uninterrupted():
+            self._process.start()
         os.environ.pop("OMP_NUM_THREADS") if before is None else os.environ.update(OMP_NUM_THREADS=before)
         theirs.close()
-        self._answer()
+        try:
+            self._answer()
+        except BaseException:
+            self.__exit__()
+            raise
 
     def time(self, decisions: list[np.ndarray] | None, seconds: float) -> Timing:
         """Time calls on one batch after another for `seconds`; `decisions`: one forced (B, N) a call, None decides
         freely."""
-        self._pipe.send((decisions, seconds))
-        return self._answer()
+        return self._answer((decisions, seconds))
 
-    def _answer(self) -> Any:
-        answer = self._pipe.recv()
+    def _answer(self, command: Any = None) -> Any:
+        try:
+            if command is not None:
+                self._pipe.send(command)
+            answer = self._pipe.recv()
+        except (EOFError, OSError) as error:
+            message = f"the process of variant '{self.name}' was ended from outside, for want of memory perhaps"
+            raise UserError(f"{message}: lower --batches, or run bench again.") from error
         if isinstance(answer, Exception):
             raise RuntimeError(f"variant '{self.name}' failed: {answer}") from answer
         return answer
@@ -63,6 +77,20 @@ class Isolated:
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """A process started in here never hears of Ctrl-C, which a terminal sends to all: its parent ends it."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # started with the first process, it would lift the mask again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _serve(pipe: Connection, order: tuple[str, bytes, int, int, np.ndarray, float | None]) -> None:
@@ -80,7 +108,8 @@ def _serve(pipe: Connection, order: tuple[str, bytes, int, int, np.ndarray, floa
             calls = [prepare(batches[k % len(batches)], force) for k, force in enumerate(forced)]
             calls[0]()
             pipe.send(time_calls(calls, seconds))
-    except EOFError:
+    except (EOFError, BrokenPipeError):  # nobody waits for an answer any more
         return
     except Exception as error:
-        pipe.send(RuntimeError(f"{type(error).__name__}: {error}"))
+        with contextlib.suppress(BrokenPipeError):
+            pipe.send(RuntimeError(f"{type(error).__name__}: {error}"))

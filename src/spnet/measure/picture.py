@@ -1,17 +1,20 @@
 """The picture of a bench: speed-up over the fastest static network against cost, beside what the multiply-adds
 promise."""
 
+import io
 from pathlib import Path
 from typing import Any
 
-from spnet.files import write_atomically
+from spnet.files import write_bytes
 
 
-def draw(result: dict[str, Any], file: Path) -> None:
-    """One panel per (threads, batch); forced rates are joined, the network's own decisions a point of their own."""
-    import matplotlib
+def draw(result: dict[str, Any], file: Path) -> bool:
+    """One panel per (threads, batch); forced rates are joined, the network's own decisions a point of their own.
 
-    matplotlib.use("Agg")
+    Of a single rate there is no curve: nothing is drawn, and False returned.
+    """
+    if all(len({row["rate"] for row in record["dynamic"]}) < 2 for record in result["records"]):
+        return False
     from matplotlib.figure import Figure
 
     records = result["records"]
@@ -34,4 +37,7 @@ def draw(result: dict[str, Any], file: Path) -> None:
         if position == 1:
             axes.set_ylabel("speed-up over fastest static")
             axes.legend(fontsize=7)
-    write_atomically(file, lambda path: figure.savefig(path, dpi=150, format="png"))
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=150, format="png")
+    write_bytes(file, drawn.getvalue())
+    return True

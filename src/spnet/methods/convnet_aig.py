@@ -15,7 +15,7 @@ from spnet.settings import setting
 @dataclass(frozen=True)
 class ConvNetAIGConfig(GatedConfig):
     target: float = setting(0.6, "execution rate every block is pulled to")
-    hidden: int = setting(16, "width of the gate")
+    hidden: int = setting(16, "width of the gate", at_most=16384)
     router_dropout: float = setting(0.0, "dropout inside the gate")
 
 

@@ -58,7 +58,7 @@ class RateConfig(MethodConfig):
 
 @dataclass(frozen=True)
 class GatedConfig(RateConfig):
-    hidden: int = setting(128, "width of the router")
+    hidden: int = setting(128, "width of the router", at_most=16384)
     router_dropout: float = setting(0.4, "dropout inside the router")
     router_norm: bool = setting(True, "batch norm inside the router")
     lookahead: int = setting(1, "blocks decided by one router call; 6 removes most of the router time at batch 1")

@@ -65,7 +65,9 @@ class RDINetConfig(RateConfig):
     relation_form: str = setting("matching", "sample relation loss: matching or contrastive (two copies of each image)")
     relation_similarity: str = setting("features", "matching form: features, predictions, or entropy (released code)")
     relation_temperature: float = setting(1.0, "temperature of the contrastive form")
-    relation_queue: int = setting(4096, "past paths the contrastive form contrasts with (65536 in the released code)")
+    relation_queue: int = setting(
+        4096, "past paths the contrastive form contrasts with (65536 in the released code)", at_most=1 << 20
+    )
     uniform_share: float = setting(0.3, "share of the epochs spent on uniformly drawn paths, before the routers train")
     finetune_share: float = setting(0.2, "share of the epochs spent last with frozen routers and arg-max decisions")
     freeze_backbone: bool = setting(False, "train only the routers between warm-up and finetuning")

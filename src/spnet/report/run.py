@@ -124,9 +124,10 @@ class Run:
 
 
 def read_run(folder: Path) -> Run:
-    """Read a run folder; `UserError` when it is none. Anything else that is absent or damaged is named in `missing`."""
+    """Read a run folder; `UserError` when it is none, or holds values of the wrong kind. What is absent or cut off is
+    named in `missing`."""
     from spnet.files import read_json
-    from spnet.training.checkpoint import read_config, read_metrics
+    from spnet.training.checkpoint import check_result, read_config, read_metrics
 
     config, facts = read_config(folder)
     rows = [row for row in read_metrics(folder) if isinstance(row, dict)]
@@ -139,6 +140,7 @@ def read_run(folder: Path) -> Run:
             result = record if isinstance(record, dict) else {}
         except UserError as error:
             missing.append(f"No test figures: {error}")
+        check_result(result, folder / "result.json")
     else:
         missing.append(
             f"No test figures: the run is not finished ({len(rows)} of {wanted} epochs, no result.json). "
@@ -152,5 +154,7 @@ def read_run(folder: Path) -> Run:
 @cache
 def _stage_lengths(backbone: str, input_shape: tuple[int, int, int]) -> tuple[int, ...]:
     from spnet.backbones import create_backbone
+    from spnet.build import seeded
 
-    return create_backbone(backbone, num_classes=2, input_shape=input_shape).stages.lengths
+    with seeded(0):  # its weights are not wanted, nor may they cost the caller random numbers
+        return create_backbone(backbone, num_classes=2, input_shape=input_shape).stages.lengths

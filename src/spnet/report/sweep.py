@@ -74,9 +74,6 @@ def text(result: dict[str, Any]) -> str:
 
 
 def picture(result: dict[str, Any]) -> "Figure":
-    import matplotlib
-
-    matplotlib.use("Agg")
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 4), layout="constrained")

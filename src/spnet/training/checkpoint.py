@@ -11,17 +11,19 @@ import importlib.util
 import io
 import json
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from spnet.build import build_network, create_method
+from spnet.build import build_network, checked_sizes, create_method
 from spnet.data.match import known_classes
 from spnet.dynamic import DynamicNetwork
 from spnet.errors import UserError
-from spnet.files import read_json, write_bytes, write_json, write_text
+from spnet.files import read_json, strict, write_bytes, write_json, write_text
+from spnet.training import records, weights
 from spnet.training.config import RunConfig
 from spnet.version import __version__
 
@@ -55,6 +57,7 @@ def read_config(folder: Path) -> tuple[RunConfig, dict[str, Any]]:
     if lacking:
         raise UserError(f"{folder / 'config.json'} lacks '{lacking[0]}': restore it or start the run anew.")
     _check_facts(folder, record)
+    checked_sizes(len(record["classes"]), *record["input_shape"])
     return RunConfig.from_json(record), record
 
 
@@ -62,15 +65,22 @@ def _check_facts(folder: Path, record: dict[str, Any]) -> None:
     """`UserError` for facts of the wrong kind."""
 
     def numbers(value: Any, kind: type | tuple[type, ...] = (int, float)) -> bool:
-        return isinstance(value, list) and all(isinstance(v, kind) and not isinstance(v, bool) for v in value)
+        fine = isinstance(value, list) and all(isinstance(v, kind) and not isinstance(v, bool) for v in value)
+        return fine and all(abs(v) < 2**63 for v in value)  # neither NaN nor infinite
 
     right = {
-        "classes": isinstance(record["classes"], list) and len(record["classes"]) > 0,
+        "classes": isinstance(record["classes"], list)
+        and len(record["classes"]) > 0
+        and all(isinstance(name, str) for name in record["classes"]),
         "input_shape": numbers(record["input_shape"], int) and len(record["input_shape"]) == 3,
-        "mean": numbers(record["mean"]),
-        "std": numbers(record["std"]),
+        "mean": numbers(record["mean"]) and len(record["mean"]) == record["input_shape"][0],
+        "std": numbers(record["std"])
+        and len(record["std"]) == len(record["mean"])
+        and min(record["std"], default=0) > 0,
         "settings": isinstance(record["settings"], dict),
         **{name: isinstance(record[name], str) for name in ("method", "wrapper", "backbone", "data")},
+        "started_from": records.misfit(record.get("started_from"), records.RESULT["started_from"]) is None,
+        "commits": records.misfit(record.get("commits"), [str]) is None,
     }
     wrong = [name for name, fits in right.items() if not fits]
     if wrong:
@@ -91,9 +101,7 @@ def save_network(folder: Path, net: DynamicNetwork) -> None:
         warnings.warn("safetensors is not installed: weights are written to model.pt instead.", stacklevel=2)
         write_bytes(folder / "model.pt", _torch_bytes(state))
         return
-    from safetensors.torch import save
-
-    write_bytes(folder / "model.safetensors", save(state))
+    write_bytes(folder / "model.safetensors", weights.to_bytes(state))
 
 
 def load_network(folder: Path) -> DynamicNetwork:
@@ -106,6 +114,7 @@ def load_network(folder: Path) -> DynamicNetwork:
         input_shape=tuple(facts["input_shape"]),
         mean=tuple(facts["mean"]),
         std=tuple(facts["std"]),
+        seed=0,  # the weights are overwritten; drawn from a stream of their own, the caller's stays where it was
     )
     load_weights(net, folder / "model.safetensors")
     net.classes = known_classes(facts["classes"], config.data_name)
@@ -115,23 +124,12 @@ def load_network(folder: Path) -> DynamicNetwork:
 def load_weights(net: DynamicNetwork, path: Path) -> None:
     """Fill a network from a safetensors file; `UserError` if missing, truncated, or of another network."""
     try:
-        state = load_tensors(path)
+        state = weights.read(path)
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist: the run has not finished an epoch.") from error
     except OSError as error:
         raise UserError(f"{path} is damaged ({error}): restore it or resume the run.") from error
     fit_state(net, state, path)
-
-
-def load_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file; OSError if it is missing or damaged."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise OSError(str(error)) from error
 
 
 def named(init: Path | None) -> dict[str, str] | None:
@@ -148,6 +146,8 @@ def fit_state(net: torch.nn.Module, state: dict[str, Tensor], source: Path) -> N
     except RuntimeError as error:
         first = str(error).splitlines()[-1].strip()
         raise UserError(f"{source} belongs to another network: {first}") from error
+    except (AttributeError, TypeError, ValueError) as error:  # a damaged state names or holds no tensors
+        raise UserError(f"{source} is damaged: restore it or start the run anew.") from error
 
 
 def save_resume(folder: Path, record: dict[str, Any]) -> None:
@@ -161,49 +161,53 @@ def _torch_bytes(record: Any) -> bytes:
     return buffer.getvalue()
 
 
-def load_resume(folder: Path, epochs: int) -> dict[str, Any]:
-    """The state from which a run of so many epochs is resumed exactly; `UserError` when missing, truncated, foreign or
-    impossible."""
+def load_resume(folder: Path) -> dict[str, Any]:
+    """The state an exact resume starts from; `UserError` when missing, damaged or foreign. What it says is checked in
+    `spnet.training.resumed`."""
     path = folder / "state" / "resume.pt"
     try:
         record = torch.load(path, map_location="cpu", weights_only=True)
+        with zipfile.ZipFile(path) as archive:
+            spoilt = archive.testzip()  # the first whose checksum does not fit
     except FileNotFoundError as error:
         raise UserError(f"{folder} cannot be resumed: it has no state/resume.pt.") from error
     except Exception as error:  # a damaged file raises almost anything: pickle, zip, EOF, runtime errors
         raise UserError(f"{path} is damaged and cannot be resumed: restore it or start the run anew.") from error
+    if spoilt is not None:
+        raise UserError(f"{path} is damaged and cannot be resumed: restore it or start the run anew.")
     if not isinstance(record, dict) or record.get("format") != FORMAT or not record.keys() >= RESUMED:
         raise UserError(f"{path} was written by another version of spnet: start the run anew.")
-    if not _possible(record, epochs):
-        raise UserError(f"{path} is damaged: it is no state of this run. Restore it or start the run anew.")
     return record
 
 
-def _possible(record: dict[str, Any], epochs: int) -> bool:
-    """Whether the entries are of the right kind, and as many epochs are done as there are rows."""
-    done, rows = record["epoch"], record["rows"]
-    states = (record["net"], record["method"], *([record["optimizer"]] if record["optimizer"] is not None else []))
-    return (
-        type(done) is int
-        and 0 <= done <= epochs
-        and isinstance(rows, list)
-        and len(rows) == done
-        and all(isinstance(entry, dict) for entry in (*rows, *states))
-        and isinstance(record["previous_decisions"], Tensor | None)
-        and (done == 0) == (record["optimizer"] is None)
-    )
-
-
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """Rows of metrics.jsonl; a last line cut off by a kill is dropped."""
+    """Rows of metrics.jsonl; a last line cut off by a kill is dropped. `UserError` for values of the wrong kind."""
     path = folder / "metrics.jsonl"
     rows = []
-    for line in path.read_text().splitlines() if path.is_file() else []:
+    for number, line in enumerate(path.read_bytes().splitlines() if path.is_file() else [], 1):
         try:
-            rows.append(json.loads(line))
-        except ValueError:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
             break
+        wrong = records.misfit(row, records.ROW) if isinstance(row, dict) else "epoch"
+        if wrong is not None:
+            raise UserError(f"{path}, line {number}: '{wrong}' is of the wrong kind. Restore the file or delete it.")
+        rows.append(row)
     return rows
 
 
+def read_result(path: Path) -> dict[str, Any]:
+    """A run's result.json or record; `UserError` when it is missing, no JSON, or holds values of the wrong kind."""
+    return check_result(read_json(path), path)
+
+
+def check_result(record: Any, path: Path) -> dict[str, Any]:
+    wrong = records.misfit(record, records.RESULT) if isinstance(record, dict) else "config"
+    if wrong is not None:
+        raise UserError(f"{path} is damaged: '{wrong}' is of the wrong kind. Restore it or start the run anew.")
+    return record
+
+
 def write_metrics(folder: Path, rows: list[dict[str, Any]]) -> None:
-    write_text(folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    lines = (json.dumps(strict(row), allow_nan=False) + "\n" for row in rows)
+    write_text(folder / "metrics.jsonl", "".join(lines))

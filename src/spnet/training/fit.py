@@ -106,7 +106,7 @@ def fit(
         facts |= {"started_from": started_from, "commits": commits}
         monitor = Monitor(loop.parts.watched, dataset.augmentation, config.training.seed, loop.parts.held_out)
         journal = Journal(out, loop, monitor, facts)
-        state = checkpoint.load_resume(out, loop.epochs) if resume else None
+        state = checkpoint.load_resume(out) if resume else None
         if state is None:
             journal.begin()
         else:

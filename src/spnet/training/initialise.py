@@ -6,7 +6,8 @@ from torch import Tensor
 
 from spnet.dynamic import DynamicNetwork
 from spnet.errors import UserError
-from spnet.training.checkpoint import load_tensors, read_config
+from spnet.training import weights
+from spnet.training.checkpoint import read_config
 
 OWN = ("mean", "std", "decision_shift")
 """What the new network keeps: how its own images are normalised (config.json says the same), and its threshold."""
@@ -27,7 +28,7 @@ def initialise(net: DynamicNetwork, folder: Path, classes: list[str]) -> str:
     """
     _, facts = read_config(folder)
     try:
-        given = load_tensors(folder / "model.safetensors")
+        given = weights.read(folder / "model.safetensors")
     except OSError as error:
         raise UserError(f"--init {folder}: its model.safetensors cannot be read ({error}).") from error
     same = list(facts["classes"]) == classes

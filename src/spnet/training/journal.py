@@ -11,6 +11,7 @@ from spnet.training.events import append_event, start_events
 from spnet.training.facts import computed_with
 from spnet.training.loop import Loop
 from spnet.training.monitor import Monitor
+from spnet.training.resumed import check_decisions
 from spnet.training.tally import Tally
 
 
@@ -42,11 +43,13 @@ class Journal:
 
     def go_on(self, state: dict[str, Any], before: dict[str, Any]) -> None:
         """From the state on disk; `before` are the facts that config.json holds."""
-        self.loop.go_to(state, self.out / "state" / "resume.pt")
+        source = self.out / "state" / "resume.pt"
+        self.loop.go_to(state, source)
+        check_decisions(state, (len(self.monitor.probe), len(self.loop.net.blocks)), source)
         self.rows = state["rows"]
         if state["previous_decisions"] is not None:
             self.monitor.previous = state["previous_decisions"].to(self.loop.place.device)
-        remove_leftovers(self.out)
+        remove_leftovers(self.out, self.out / "state", self.out / "events")
         self._open(before)
 
     def _open(self, before: dict[str, Any] | None = None) -> None:

@@ -1,7 +1,7 @@
 """The epochs of a run, in one of its processes."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from spnet.training.config import RunConfig
 from spnet.training.devices import Place, resolve_precision
 from spnet.training.epoch import check_weights, train_epoch
 from spnet.training.parts import Parts
+from spnet.training.resumed import check_progress, check_tensors, fit_optimizer
 from spnet.training.schedule import build_optimizer
 from spnet.training.start import build
 from spnet.training.streams import Streams
@@ -36,7 +37,6 @@ class Loop:
     precision: str
     done: int = 0
     optimizer: torch.optim.Optimizer | None = None
-    _saved: dict[str, Any] | None = field(default=None, repr=False)
 
     @classmethod
     def of(
@@ -60,10 +60,17 @@ class Loop:
         return sum(phase.epochs for phase in self.phases)
 
     def go_to(self, state: dict[str, Any], source: Path) -> None:
-        """Continue from a state read from the file `source`."""
+        """Continue from a state read from the file `source`; `UserError` for one that this run cannot have left."""
+        check_tensors(state, source)
         checkpoint.fit_state(self.net, state["net"], source)
         checkpoint.fit_state(self.method.state, state["method"], source)
-        self.done, self._saved = state["epoch"], state["optimizer"]
+        check_progress(state, self.config, source)
+        self.done = state["epoch"]
+        if self.done < self.epochs:
+            phase, epoch_in_phase = _at(self.phases, self.done)
+            if epoch_in_phase > 0:
+                self.optimizer = self._optimizer(phase)
+                fit_optimizer(self.optimizer, state["optimizer"], source)
 
     def train(
         self,
@@ -82,10 +89,7 @@ class Loop:
             if epoch_in_phase == 0 or self.optimizer is None:
                 if epoch_in_phase == 0 and phase.on_start is not None:
                     phase.on_start(self.net)
-                trainable = [p for name, p in self.net.named_parameters() if phase.trainable(name)]
-                self.optimizer = build_optimizer(chosen, trainable)
-                if self._saved is not None and epoch_in_phase > 0:
-                    self.optimizer.load_state_dict(self._saved)
+                self.optimizer = self._optimizer(phase)
             tally = train_epoch(
                 self.net,
                 self.optimizer,
@@ -109,6 +113,10 @@ class Loop:
             check_weights(self.net)
             self.done = epoch + 1
             yield phase, tally
+
+    def _optimizer(self, phase: Phase) -> torch.optim.Optimizer:
+        trainable = [p for name, p in self.net.named_parameters() if phase.trainable(name)]
+        return build_optimizer(phase.optimizer or self.config.training.main_optimizer(), trainable)
 
 
 def _at(phases: Sequence[Phase], epoch: int) -> tuple[Phase, int]:

@@ -1,0 +1,71 @@
+"""What a row of metrics.jsonl and a result.json hold, checked where they are read: a file may say anything.
+
+A form is `float` (a number), `int`, `str`, `[form]` (a list of such), `{None: form}` (any names), or a dictionary of
+forms by name; a name that is absent and a value of null always fit. Names a form does not know are left alone.
+"""
+
+from typing import Any
+
+
+def _each(form: Any, names: str) -> dict[str | None, Any]:
+    return dict.fromkeys(names.split(), form)
+
+
+_EVALUATION: dict[str | None, Any] = {
+    **_each(
+        float, "accuracy n macs_mean macs_static gflops_mean cost_ratio execution_rate distinct_paths evolution_kl"
+    ),
+    **_each(float, "accuracy_shuffled_paths accuracy_fixed_path cost_ratio_fixed_path images_per_second"),
+    **_each(float, "budget calibration_cost"),
+    **_each([float], "stage_accuracy execution_rate_per_block decision_entropy_per_block"),
+    "missed": str,
+}
+ROW = {
+    **_EVALUATION,
+    **_each(float, "loss lr time seconds flips path_agreement train_accuracy train_macs_mean"),
+    **_each(float, "validation_accuracy probe_accuracy"),
+    **_each({None: float}, "losses watched gradient_share"),
+    **_each([int], "always_run always_skipped"),
+    **_each(int, "epoch train_images"),
+    **_each(str, "phase precision"),
+}
+RESULT = {
+    **_each(str, "hash label"),
+    "config": {**_each(str, "method wrapper backbone data"), "settings": {None: object}},
+    **_each(_EVALUATION, "last calibrated reestimated final"),
+    "budgets": [_EVALUATION],
+    "best_epoch": {"epoch": int, "validation_accuracy": float},
+    "end_of_training": ROW,
+    **_each(float, "train_seconds train_images"),
+    "made_with": {**_each(str, "spnet commit torch python hardware precision"), "threads": int},
+    "started_from": _each(str, "name hash"),
+    "curves": {"phase": [str], None: [float]},
+}
+
+
+def misfit(value: Any, form: Any, name: str = "") -> str | None:
+    """The name of the first entry that does not have its form (`losses/path`); None if all do."""
+    if value is None or form is object:
+        return None
+    forms: dict[Any, Any] = {}
+    if isinstance(form, list):
+        parts = enumerate(value) if isinstance(value, list) else None
+        forms = {None: form[0]}
+    elif isinstance(form, dict):
+        parts = value.items() if isinstance(value, dict) else None
+        forms = form
+    else:
+        kinds = (int, float) if form is float else form
+        return None if isinstance(value, kinds) and not isinstance(value, bool) and _holds(value) else name
+    if parts is None:
+        return name
+    for key, part in parts:
+        inner = forms.get(key, forms.get(None, object))
+        if (wrong := misfit(part, inner, f"{name}/{key}" if name else str(key))) is not None:
+            return wrong
+    return None
+
+
+def _holds(value: Any) -> bool:
+    """Whether a whole number is one that a double can say."""
+    return not isinstance(value, int) or abs(value) < 2**63

@@ -1,0 +1,73 @@
+"""Whatever is read from disk, spoilt in every way: a result, or one line and exit code 2.
+
+pytest tests/fuzz                                    a few hundred cases
+pytest tests/fuzz --fuzz 20000 --fuzz-record FILE    at length; seed, counts and failures go into FILE
+pytest tests/fuzz --fuzz-seed 7                      other cases
+"""
+
+import json
+import resource
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+from places import KINDS, Places
+
+ROOM = 8 << 30
+"""Bytes of address space that spoilt sizes may take, beyond what the process has: no case may take the machine."""
+SHOWN = 10
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Places]:
+    with pytest.MonkeyPatch.context() as patch:
+        home = tmp_path_factory.mktemp("fuzz")
+        patch.setenv("SPNET_CACHE", str(home / "cache"))
+        patch.chdir(home)
+        before = resource.getrlimit(resource.RLIMIT_AS)
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + ROOM, before[1]))
+        yield Places(home)
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_result_or_one_line(kind: str, places: Places, request: pytest.FixtureRequest):
+    cases, start = request.config.getoption("--fuzz"), request.config.getoption("--fuzz-seed")
+    failures: list[str] = []
+    count = 0
+
+    @seed(start)
+    @settings(
+        max_examples=max(1, cases // len(KINDS)),
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(st.data())
+    def case(data: st.DataObject) -> None:
+        nonlocal count
+        count += 1
+        if wrong := KINDS[kind](data.draw, places):
+            failures.append(wrong)
+
+    began = time.monotonic()
+    case()
+    if file := request.config.getoption("--fuzz-record"):
+        _write(
+            Path(request.config.invocation_params.dir) / file, kind, start, count, failures, time.monotonic() - began
+        )
+    assert not failures, f"seed {start}, {len(failures)} of {count}:\n" + "\n".join(dict.fromkeys(failures[:SHOWN]))
+
+
+def _write(file: Path, kind: str, start: int, count: int, failures: list[str], seconds: float) -> None:
+    record = json.loads(file.read_text()) if file.is_file() else {"seed": start, "cases": 0, "failures": 0, "kinds": {}}
+    record["kinds"][kind] = {"cases": count, "failures": len(failures), "seconds": round(seconds, 1)}
+    record["seed"] = start
+    record["cases"] = sum(entry["cases"] for entry in record["kinds"].values())
+    record["failures"] = sum(entry["failures"] for entry in record["kinds"].values())
+    file.write_text(json.dumps(record, indent=1) + "\n")
