@@ -40,7 +40,7 @@ class TorchvisionStem(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         patches = self.conv_proj(image).flatten(2).transpose(1, 2)
-        tokens = torch.cat([self.class_token.expand(len(image), -1, -1), patches], 1)
+        tokens = torch.cat([self.class_token.expand(image.shape[0], -1, -1), patches], 1)
         return self.dropout(tokens + self.pos_embedding)
 
 

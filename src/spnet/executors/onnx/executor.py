@@ -24,13 +24,10 @@ from spnet.executors.onnx.blocked import blocked
 from spnet.executors.onnx.forcing import Forcing, force_bias
 from spnet.executors.onnx.network import FormName, dynamic_model, path_model
 from spnet.executors.onnx.runtime import load_runtime, open_session
-from spnet.executors.onnx.sessions import Sessions
+from spnet.executors.onnx.sessions import Sessions, chunk_size
 from spnet.executors.onnx.walk import Rules
 from spnet.executors.runtime import Images
 from spnet.trace import LazyTrace, Trace
-
-CHUNK = 16
-"""Samples a worker takes at a time: features of more no longer stay in its cache, of fewer waste calls."""
 
 
 class Pixels:
@@ -172,7 +169,7 @@ class OnnxExecutor:
         self, session: Any, form: FormName, images: np.ndarray, values: dict[str, Any], bias: np.ndarray | None = None
     ) -> list[np.ndarray]:
         """Outputs for all images, whatever their number; `values` are inputs that all of them share."""
-        chunk = 1 if form == "single" else min(CHUNK, -(-len(images) // self.threads))
+        chunk = 1 if form == "single" else chunk_size(images, self.threads)
         starts = range(0, len(images), chunk)
 
         def run(start: int) -> list[np.ndarray]:
@@ -249,7 +246,7 @@ class StaticExecutor:
         if not self.shares or len(images) == 1:
             return self._sessions[self.threads].run(None, {"image": images})[0]
         session = self._sessions[1]
-        chunk = min(CHUNK, -(-len(images) // self.threads))
+        chunk = chunk_size(images, self.threads)
         parts = [images[start : start + chunk] for start in range(0, len(images), chunk)]
         return np.concatenate(self._sessions.map(lambda part: session.run(None, {"image": part})[0], parts))
 
