@@ -56,14 +56,14 @@ def test_all_run_all_skipped_random_paths_and_own_decisions(row: Row):
 def test_images_leave_early_at_stages_that_were_chosen(row: Row):
     """About half at the first of two heads; what is forced runs to the end."""
     stages = spnet.make_dynamic(row.build(), "static", example=row.example).backbone.stages.names
-    net = made(row, "spnet", exits=stages[-3:-1])
+    net = made(row, "spnet", exits=stages[:2])
     images, decisions = contrasts(net)
     sure = net(images).stage_logits[0].softmax(1).amax(1).sort().values[6:16]
     widest = int(sure.diff().argmax())
     confidence = float(sure[widest : widest + 2].mean())
     expected = net(images, exit_confidence=confidence)
     clear = torch.from_numpy(clear_samples(net, expected, confidence))
-    assert clear.sum() > 18 and 5 < int((expected.exit_stage == len(stages) - len(stages[-3:])).sum()) < 17
+    assert clear.sum() > 18 and 5 < int((expected.exit_stage == 0).sum()) < 17
     engine = spnet.Engine(net, exit_confidence=confidence)
     assert engine.choice(1) == engine.choice(len(images)) == "onnx"
     for size in (1, len(images)):
