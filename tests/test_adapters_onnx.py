@@ -1,5 +1,7 @@
 """Networks of torchvision and timm through onnxruntime: every path, and early exits, against the eager network."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -19,7 +21,7 @@ every_network = pytest.mark.parametrize(
 )
 
 
-def made(row: Row, method: str, **settings: object) -> spnet.DynamicNetwork:
+def made(row: Row, method: str, **settings: Any) -> spnet.DynamicNetwork:
     """With routers and stage heads that disagree about images."""
     net = spnet.make_dynamic(row.build(), method, example=row.example, seed=0, **settings)
     return stirred(net, net.router, net.stage_heads)

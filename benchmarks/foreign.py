@@ -1,0 +1,72 @@
+"""Networks of torchvision and timm at 224 px, every block forced open and half of them, beside static onnxruntime.
+
+    python benchmarks/foreign.py [--networks NAME ...] [--rounds 48] [--out benchmarks/results/foreign.json]
+
+One process, one thread, batch 1, fresh weights, about one router a stage (they run and are overruled); measured as in
+`door.py`, in turn. "Half" skips every second of the blocks that may be skipped; beside the speed stands
+what that saves in multiply-adds.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from door import case
+
+import spnet
+from spnet.files import write_json
+from spnet.training.finish import made_with
+
+LOOKAHEAD = {"torchvision:resnet18": 2, "torchvision:resnet50": 4, "timm:tf_efficientnet_lite0": 2}
+"""Network -> gated blocks that one router decides."""
+SHAPE = (3, 224, 224)
+IMAGES = 16
+
+
+def half_open(net: spnet.DynamicNetwork) -> torch.Tensor:
+    """Decisions (N,): of the blocks that may be skipped every second one is."""
+    decisions = torch.tensor(net.options) - 1
+    decisions[list(net.gated_indices)[1::2]] = 0
+    return decisions
+
+
+def both(name: str, rounds: int) -> dict[str, Any]:
+    """The two rows of a network."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(IMAGES, *SHAPE, generator=generator)
+    net = spnet.create_model(
+        name, "dynamic", image_size=SHAPE[1], num_classes=1000, seed=0, lookahead=LOOKAHEAD[name], hidden=16
+    ).eval()
+    rows = {}
+    for kind, path in (("all open", torch.tensor(net.options) - 1), ("half", half_open(net))):
+        forced = path.repeat(IMAGES, 1)
+        row = case(net, images, forced, rounds)
+        last = torch.full((IMAGES,), len(net.backbone.stages) - 1)
+        macs = net.macs_of(forced, last, routed=True, heads=False)
+        row["macs_speed_up"] = net.static_macs / float(macs.double().mean())
+        rows[f"{name}, {kind}"] = row
+        print(
+            f"{name + ', ' + kind:<40} static {row['ms']['static']:.1f} ms, engine {row['ms']['engine']:.1f}; "
+            f"{row['speed_up']:.2f}x ({row['cpu_speed_up']:.2f}x in CPU time), "
+            f"multiply-adds {row['macs_speed_up']:.2f}x",
+            flush=True,
+        )
+    return rows
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Networks of torchvision and timm at 224 px.")
+    parser.add_argument("--networks", nargs="+", choices=LOOKAHEAD, default=list(LOOKAHEAD))
+    parser.add_argument("--rounds", type=int, default=48)
+    parser.add_argument("--out", default="benchmarks/results/foreign.json")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    rows = {key: row for name in args.networks for key, row in both(name, args.rounds).items()}
+    write_json(Path(args.out), {"made_with": made_with("fp32"), "threads": 1, "batch": 1, "rows": rows})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
