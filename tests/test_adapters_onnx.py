@@ -14,11 +14,13 @@ from spnet.executors.onnx.agreement import clear_samples, disagreement, own_deci
 from spnet.executors.onnx.executor import OnnxExecutor, StaticExecutor
 from spnet.executors.onnx.sessions import chunk_size
 
-QUICK = ("torchvision:resnet18", "torchvision:mobilenet_v3_large", "timm:deit_tiny_patch16_224")
+MOBILE = "torchvision:mobilenet_v3_large"
 
-every_network = pytest.mark.parametrize(
-    "row", [pytest.param(row, marks=() if row.name in QUICK else pytest.mark.slow) for row in ROWS], ids=str
-)
+
+def networks(*quick: str) -> pytest.MarkDecorator:
+    """All of them; those that are not `quick` are slow."""
+    rows = [pytest.param(row, marks=() if row.name in quick else pytest.mark.slow) for row in ROWS]
+    return pytest.mark.parametrize("row", rows, ids=str)
 
 
 def made(row: Row, method: str, **settings: Any) -> spnet.DynamicNetwork:
@@ -33,7 +35,7 @@ def contrasts(net: spnet.DynamicNetwork) -> tuple[Tensor, Tensor]:
     return images * torch.linspace(0.2, 4, len(images))[:, None, None, None], decisions
 
 
-@every_network
+@networks(MOBILE, "torchvision:resnet18", "timm:deit_tiny_patch16_224")
 @torch.no_grad()
 def test_all_run_all_skipped_random_paths_and_own_decisions(row: Row):
     net = made(row, "dynamic")
@@ -53,7 +55,7 @@ def test_all_run_all_skipped_random_paths_and_own_decisions(row: Row):
     assert (engine(images).decisions[:, always] == torch.tensor(net.options)[always] - 1).all()
 
 
-@every_network
+@networks(MOBILE)
 @torch.no_grad()
 def test_images_leave_early_at_stages_that_were_chosen(row: Row):
     """About half at the first of two heads; what is forced runs to the end."""
