@@ -65,6 +65,29 @@ def test_the_time_is_met(executor: str, budget_ms: float, clock):
     assert 1e3 * (START + WHOLE * cost) == pytest.approx(budget_ms, rel=0.05)  # timed on a quarter of the images
 
 
+@pytest.mark.parametrize(("asked", "way"), [("0%", 0.0), ("50%", 0.5), ("75%", 0.75), ("100%", 1.0)])
+def test_a_part_of_the_way_from_the_fastest_to_the_slowest_is_never_out_of_reach(asked: str, way: float, clock):
+    net = network()
+    clock(net.static_macs)
+    low, high = (1e3 * (START + WHOLE * mean_cost_at(net, shift)) for shift in (-64.0, 64.0))
+    net.decision_shift.fill_(0)
+    engine = Engine(net, "gathered")
+    engine.calibrate(pixels(), budget_ms=asked)
+    late = engine.latency
+    assert late is not None and late.budget_ms == pytest.approx(low + way * (high - low))
+    assert late.milliseconds_per_image == pytest.approx(late.budget_ms, rel=0.03)
+
+
+def test_where_skipping_saves_no_time_every_block_runs(clock, monkeypatch: pytest.MonkeyPatch):
+    net = network()
+    steady = Timing((1e-3,) * IMAGES, cpu=1.0, others=0.0)
+    monkeypatch.setattr("spnet.measure.time_budget.time_calls", lambda calls, seconds: steady)
+    engine = Engine(net, "gathered")
+    assert engine.calibrate(pixels(), budget_ms="50%") == pytest.approx(mean_cost_at(net, 64.0))
+    with pytest.raises(UserError, match="or 0% to 100%; not '120%'"):
+        engine.calibrate(pixels(), budget_ms="120%")
+
+
 def test_the_engines_other_rules_count(clock):
     net = network()
     clock(net.static_macs)

@@ -232,7 +232,7 @@ class Engine:
         program = EagerProgram(self.model, masked, self.rules, self._threads)
         return lambda images: program(images, None, self._own_shift)
 
-    def calibrate(self, images: Images, budget: float | None = None, *, budget_ms: float | None = None) -> float:
+    def calibrate(self, images: Images, budget: float | None = None, *, budget_ms: float | str | None = None) -> float:
         """Shift this engine's decision threshold until the mean cost on `images` is `budget`, or an image takes
         `budget_ms`; returns the cost reached. The network, and other engines of it, keep theirs.
 
@@ -242,8 +242,9 @@ class Engine:
             images: (N, C, H, W) representative images, uint8; no labels are needed. A few hundred at least.
             budget: share of the static cost; the engine's own when left out.
             budget_ms: instead, mean wall time of an image at batch 1, in milliseconds, with this executor, on this
-                machine as busy as it is now. `latency` then holds what was measured; its `runs` says `static`
-                where `auto` meets the time without skipping anything.
+                machine as busy as it is now; or "50%", that far from the fastest to the slowest it can be here.
+                `latency` then holds what was measured; its `runs` says `static` where `auto` meets the time without
+                skipping anything.
         """
         if budget is not None and budget_ms is not None:
             raise UserError("budget is a share of the static cost, budget_ms a time per image: give one of them.")
@@ -265,7 +266,7 @@ class Engine:
         self.expected_cost = cost
         return cost
 
-    def _calibrate_to_time(self, split: Split, budget_ms: float) -> "tuple[float, Latency]":
+    def _calibrate_to_time(self, split: Split, budget_ms: float | str) -> "tuple[float, Latency]":
         from spnet.measure.time_budget import calibrate_to_time, measure
 
         if self.executor == "masked":

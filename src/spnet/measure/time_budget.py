@@ -7,7 +7,7 @@ the time is met.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from statistics import median
 
@@ -52,6 +52,7 @@ class Latency:
         passes: made; `clean`: those during which nobody else took the cores, which alone count if there are any.
         threads: to compute with.
         runs: what ran: `branching`, `gathered`, `onnx`, or `static` (the fallback of `auto`).
+        budget_ms: the time that was asked for; NaN where none was.
     """
 
     milliseconds_per_image: float
@@ -63,6 +64,7 @@ class Latency:
     clean: int
     threads: int
     runs: str
+    budget_ms: float = math.nan
 
 
 def measure(run: Forward, images: Tensor, *, threads: int, runs: str) -> Latency:
@@ -102,7 +104,7 @@ class _Tried:
 def calibrate_to_time(
     net: DynamicNetwork,
     split: Split,
-    budget_ms: float,
+    budget_ms: float | str,
     *,
     forward: Forward,
     timed: Callable[[float], Latency],
@@ -116,6 +118,8 @@ def calibrate_to_time(
     latency says `static`, and the cost is 1.
 
     Args:
+        budget_ms: milliseconds, or a text such as "50%": that far from the fastest to the slowest this network takes
+            on this machine, as busy as it is now.
         forward: images -> trace, by which the cost is counted; it must read `threshold`.
         threshold: what is moved; `net.decision_shift` when left out.
         timed: mean cost -> latency of what would run at that cost, with the threshold as it stands.
@@ -123,14 +127,15 @@ def calibrate_to_time(
     Raises:
         UserError: no time, no routers, or a time this network does not take here. The threshold is then as before.
     """
-    if not 0 < budget_ms < math.inf:
+    way = _percent(budget_ms) if isinstance(budget_ms, str) else None
+    if way is None and not 0 < float(budget_ms) < math.inf:
         raise UserError(f"budget_ms is a time per image in milliseconds, such as 3.0; not {budget_ms}.")
     if not any(net.gated):
         raise UserError("a static network has no decisions to calibrate: choose a dynamic method, or drop budget_ms.")
     net.eval()
     threshold = threshold or NetworkThreshold(net)
     with kept_on_failure(threshold):
-        found = _search(net, split, budget_ms, forward, timed, threshold)
+        found = _search(net, split, math.nan if way is not None else float(budget_ms), way, forward, timed, threshold)
     threshold.move(found.shift)
     return 1.0 if found.latency.runs == STATIC else found.share, found.latency
 
@@ -139,6 +144,7 @@ def _search(
     net: DynamicNetwork,
     split: Split,
     budget_ms: float,
+    way: float | None,
     forward: Forward,
     timed: Callable[[float], Latency],
     threshold: Threshold,
@@ -150,9 +156,16 @@ def _search(
         threshold.move(shift)
         return tried(mean_cost(net, split, forward=forward))
 
+    def met(point: _Tried) -> _Tried:
+        return replace(point, latency=replace(point.latency, budget_ms=budget_ms))
+
     low, high = end(-SHIFT_LIMIT), end(SHIFT_LIMIT)
+    if way is not None:
+        budget_ms = low.ms + way * (high.ms - low.ms)
+        if high.ms <= low.ms:  # skipping saves no time here
+            return met(high)
     if high.ms <= budget_ms and (high.latency.runs == STATIC or high.ms <= low.ms):
-        return high
+        return met(high)
     if not low.ms * (1 - TOLERANCE) <= budget_ms <= high.ms * (1 + TOLERANCE):
         fast, slow = sorted((low.ms, high.ms))
         raise UserError(
@@ -173,4 +186,15 @@ def _search(
         if point.share in (low.share, high.share):  # no threshold between the two
             break
         low, high = (point, high) if point.ms <= budget_ms else (low, point)
-    return nearest() or low
+    return met(nearest() or low)
+
+
+def _percent(text: str) -> float:
+    """`50%` -> 0.5."""
+    try:
+        share = float(text.removesuffix("%")) / 100 if text.endswith("%") else math.nan
+    except ValueError:
+        share = math.nan
+    if not 0 <= share <= 1:
+        raise UserError(f"budget_ms is a time per image in milliseconds, such as 3.0, or 0% to 100%; not '{text}'.")
+    return share
