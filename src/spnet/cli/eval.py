@@ -45,7 +45,10 @@ def configure(parser: Parser, argv: list[str]) -> None:
 
 
 def _milliseconds(text: str) -> float | str:
-    return text if text.endswith("%") else float(text)
+    try:
+        return text if text.endswith("%") else float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"invalid float value: '{text}'") from error
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

@@ -1,0 +1,70 @@
+"""What a busy neighbour costs a training step: alone, and beside one spinning process a core.
+
+    python benchmarks/neighbour.py [--steps 20] [--rounds 3] [--out benchmarks/results/neighbour.json]
+
+ResNet-20, SP-Net, batch 64, as many threads as cores. Each measurement is a process of its own, for how threads wait is
+settled when torch is imported: `default` as `spnet` settles it (`spnet.waiting`), `torch` as torch would by itself.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from statistics import median
+
+from spnet.files import write_json
+from spnet.training.finish import made_with
+
+STEP = """
+import sys, time
+if sys.argv[1] == "default":
+    from spnet.waiting import wait_asleep
+    wait_asleep()
+import torch
+from spnet.measure.steps import Trial, random_images
+from spnet.training.config import RunConfig
+config = RunConfig("spnet", "", "resnet20", "cifar10", {"batch_size": 64, "epochs": 1})
+print(Trial(config, random_images(256, 32), torch.device("cpu")).take(int(sys.argv[2])))
+"""
+
+
+def step_ms(how: str, steps: int) -> float:
+    """Milliseconds of a step, warm, in a process of its own."""
+    settled = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_NUM_THREADS")
+    clean = {name: value for name, value in os.environ.items() if name not in settled}
+    done = subprocess.run(
+        [sys.executable, "-c", STEP, how, str(steps)], env=clean, capture_output=True, text=True, check=True
+    )
+    return float(done.stdout.split()[-1])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="What a busy neighbour costs a training step.")
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--out", default="benchmarks/results/neighbour.json")
+    args = parser.parse_args()
+    ways = ("default", "torch")
+    quiet: dict[str, list[float]] = {how: [] for how in ways}
+    for _ in range(args.rounds):
+        for how in ways:
+            quiet[how].append(step_ms(how, args.steps))
+    rows = {how: {"quiet_ms": median(quiet[how])} for how in ways}
+    spinners = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]
+    try:
+        for how, steps in (("default", args.steps), ("torch", max(2, args.steps // 5))):
+            rows[how]["busy_ms"] = step_ms(how, steps)
+    finally:
+        for spinner in spinners:
+            spinner.kill()
+    for row in rows.values():
+        row["busy_over_quiet"] = row["busy_ms"] / row["quiet_ms"]
+    print(json.dumps(rows, indent=1))
+    write_json(Path(args.out), {"made_with": made_with("fp32"), "batch": 64, "rows": rows})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
