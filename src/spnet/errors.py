@@ -66,4 +66,5 @@ def choose(kind: str, name: str, options: Iterable[str]) -> str:
     options = list(options)
     if name in options:
         return name
+    name = name if len(name) <= 60 else f"{name[:57]}..."
     raise UserError(f"unknown {kind} '{name}'.{did_you_mean(name, options)} Known: {', '.join(options)}.")

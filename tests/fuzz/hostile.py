@@ -56,7 +56,7 @@ def spoilt_values(draw: st.DrawFn, record: Any, values: tuple[Any, ...] = VALUES
             holder = inner
             key = draw(st.sampled_from(list(inner) if isinstance(inner, dict) else range(len(inner))))
             inner = holder[key]
-        value = draw(st.sampled_from(values))
+        value = deepcopy(draw(st.sampled_from(values)))
         if holder is None:
             return value
         kind = draw(st.sampled_from(("change", "change", "change", "remove", "add", "exchange")))
@@ -103,17 +103,14 @@ def spoilt_lines(draw: st.DrawFn, content: bytes) -> bytes:
 @st.composite
 def spoilt_tensor(draw: st.DrawFn, value: Tensor) -> Tensor:
     """Of another shape or type, or with values that are no numbers."""
-    kind = draw(
-        st.sampled_from(("nan", "inf", "huge", "half", "double", "whole", "bool", "complex", "more", "flat", "none"))
-    )
-    if kind in ("nan", "inf", "huge"):
+    bad, shapes = {"nan": math.nan, "inf": math.inf, "huge": 1e300}, ("more", "flat", "none")
+    kind = draw(st.sampled_from((*bad, *shapes, "half", "double", "whole", "bool", "complex")))
+    if kind in bad:
         if not value.is_floating_point() or not value.numel():
             return value.double() * math.nan
-        spoilt = value.double() if kind == "huge" else value.clone()
-        spoilt.view(-1)[draw(st.integers(0, value.numel() - 1))] = {"nan": math.nan, "inf": math.inf, "huge": 1e300}[
-            kind
-        ]
-        return spoilt
+        spoilt = value.to(torch.float64 if kind == "huge" else value.dtype).reshape(-1).clone()
+        spoilt[draw(st.integers(0, value.numel() - 1))] = bad[kind]
+        return spoilt.reshape(value.shape)
     types = {"half": torch.float16, "double": torch.float64, "whole": torch.int64, "bool": torch.bool}
     if kind in types or kind == "complex":
         return value.to(types.get(kind, torch.complex64))
