@@ -5,7 +5,7 @@ The command line turns a `UserError` into that line and exit code 2; every other
 
 from collections.abc import Iterable
 from difflib import get_close_matches
-from re import findall
+from re import findall, sub
 
 from spnet.terminal import printable
 
@@ -13,11 +13,13 @@ from spnet.terminal import printable
 class UserError(ValueError):
     """The input was wrong. The message is one line: what, and how to mend it.
 
-    Messages name files and classes, so they are shown as a terminal may show them (`spnet.terminal.printable`).
+    Messages name files and classes, so they are shown as a terminal may show them (`spnet.terminal.printable`), and
+    what somebody named with a page of letters is cut.
     """
 
     def __str__(self) -> str:
-        return printable(super().__str__(), keep="\n\t")  # the command line makes these spaces
+        told = sub(r"\S{400,}", lambda word: f"{word[0][:60]}...{word[0][-60:]}", super().__str__())
+        return printable(told, keep="\n\t")  # the command line makes these spaces
 
 
 class DivergedError(RuntimeError):
@@ -66,5 +68,4 @@ def choose(kind: str, name: str, options: Iterable[str]) -> str:
     options = list(options)
     if name in options:
         return name
-    name = name if len(name) <= 60 else f"{name[:57]}..."
     raise UserError(f"unknown {kind} '{name}'.{did_you_mean(name, options)} Known: {', '.join(options)}.")
