@@ -6,8 +6,12 @@ The command line turns a `UserError` into that line and exit code 2; every other
 from collections.abc import Iterable
 from difflib import get_close_matches
 from re import findall, sub
+from typing import TYPE_CHECKING
 
 from spnet.terminal import printable
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class UserError(ValueError):
@@ -40,6 +44,12 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(word in str(error) for word in words)
     )
+
+
+def check_finite(outputs: "Tensor") -> None:
+    """`UserError` for outputs that are no numbers: weights may be finite one by one and still be ruined."""
+    if not bool(outputs.isfinite().all()):
+        raise UserError("the network's outputs are not finite numbers: its weights are ruined. Restore them.")
 
 
 def check_share(name: str, share: float, such_as: float = 0.6) -> None:

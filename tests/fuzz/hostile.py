@@ -13,6 +13,7 @@ DEEP = "\0deep"
 """Stands for lists nested a hundred thousand times, which no writer of JSON can write."""
 VALUES: tuple[Any, ...] = (
     *(None, True, False, "", "x", "nan", "0.5", "é\n\x1b[2J\u202e", "\ud800", "a" * 5000, "../..", "folder:."),
+    *("os:getcwd", "shutil:rmtree", "torch:manual_seed", "torchvision:x", "spnet.cli:main", ":", "a:"),
     *(0, -1, 1, 2, 3, 10**9, 10**18, -(10**18), 10**400, 0.0, -0.5, 0.5, 1e-300, 1e308, -1e308),
     *(math.nan, math.inf, -math.inf, [], {}, [None], [[]], [0.5], ["a"], {"a": 1}, [1, 2, 3], [10**9] * 3, DEEP),
 )

@@ -175,7 +175,8 @@ def load_resume(folder: Path) -> dict[str, Any]:
         raise UserError(f"{path} is damaged and cannot be resumed: restore it or start the run anew.") from error
     if spoilt is not None:
         raise UserError(f"{path} is damaged and cannot be resumed: restore it or start the run anew.")
-    if not isinstance(record, dict) or record.get("format") != FORMAT or not record.keys() >= RESUMED:
+    known = isinstance(record, dict) and type(record.get("format")) is int and record["format"] == FORMAT
+    if not known or not record.keys() >= RESUMED:
         raise UserError(f"{path} was written by another version of spnet: start the run anew.")
     return record
 
