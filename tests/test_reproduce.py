@@ -135,6 +135,8 @@ def test_every_form_of_a_table_holds_every_cell(tmp_path: Path) -> None:
         (["table1", "--scale", "cpu", "--seeds", "9"], "between 1 and 3"),
         (["table1", "--reading", "a/b/c"], "path/logits/evolution"),
         (["table1", "--scale", "cpu", "--data", "digits"], "uses cifar10 and cifar100"),
+        (["methods", "--scale", "smoke", "--work", "/dev/null/work"], "cannot write /dev/null/work"),
+        (["figure3", "--scale", "smoke", "--finished-only", "--out", "/dev/null/out"], "cannot write /dev/null/out"),
     ],
 )
 def test_bad_input_is_one_line(arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,19 +5,25 @@ The command line turns a `UserError` into that line and exit code 2; every other
 
 from collections.abc import Iterable
 from difflib import get_close_matches
-from re import findall
+from re import findall, sub
+from typing import TYPE_CHECKING
 
 from spnet.terminal import printable
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class UserError(ValueError):
     """The input was wrong. The message is one line: what, and how to mend it.
 
-    Messages name files and classes, so they are shown as a terminal may show them (`spnet.terminal.printable`).
+    Messages name files and classes, so they are shown as a terminal may show them (`spnet.terminal.printable`), and
+    what somebody named with a page of letters is cut.
     """
 
     def __str__(self) -> str:
-        return printable(super().__str__(), keep="\n\t")  # the command line makes these spaces
+        told = sub(r"\S{400,}", lambda word: f"{word[0][:60]}...{word[0][-60:]}", super().__str__())
+        return printable(told, keep="\n\t")  # the command line makes these spaces
 
 
 class DivergedError(RuntimeError):
@@ -38,6 +44,12 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(word in str(error) for word in words)
     )
+
+
+def check_finite(outputs: "Tensor") -> None:
+    """`UserError` for outputs that are no numbers: weights may be finite one by one and still be ruined."""
+    if not bool(outputs.isfinite().all()):
+        raise UserError("the network's outputs are not finite numbers: its weights are ruined. Restore them.")
 
 
 def check_share(name: str, share: float, such_as: float = 0.6) -> None:

@@ -13,6 +13,7 @@ DEEP = "\0deep"
 """Stands for lists nested a hundred thousand times, which no writer of JSON can write."""
 VALUES: tuple[Any, ...] = (
     *(None, True, False, "", "x", "nan", "0.5", "é\n\x1b[2J\u202e", "\ud800", "a" * 5000, "../..", "folder:."),
+    *("os:getcwd", "shutil:rmtree", "torch:manual_seed", "torchvision:x", "spnet.cli:main", ":", "a:"),
     *(0, -1, 1, 2, 3, 10**9, 10**18, -(10**18), 10**400, 0.0, -0.5, 0.5, 1e-300, 1e308, -1e308),
     *(math.nan, math.inf, -math.inf, [], {}, [None], [[]], [0.5], ["a"], {"a": 1}, [1, 2, 3], [10**9] * 3, DEEP),
 )
@@ -56,7 +57,7 @@ def spoilt_values(draw: st.DrawFn, record: Any, values: tuple[Any, ...] = VALUES
             holder = inner
             key = draw(st.sampled_from(list(inner) if isinstance(inner, dict) else range(len(inner))))
             inner = holder[key]
-        value = draw(st.sampled_from(values))
+        value = deepcopy(draw(st.sampled_from(values)))
         if holder is None:
             return value
         kind = draw(st.sampled_from(("change", "change", "change", "remove", "add", "exchange")))
@@ -103,17 +104,14 @@ def spoilt_lines(draw: st.DrawFn, content: bytes) -> bytes:
 @st.composite
 def spoilt_tensor(draw: st.DrawFn, value: Tensor) -> Tensor:
     """Of another shape or type, or with values that are no numbers."""
-    kind = draw(
-        st.sampled_from(("nan", "inf", "huge", "half", "double", "whole", "bool", "complex", "more", "flat", "none"))
-    )
-    if kind in ("nan", "inf", "huge"):
+    bad, shapes = {"nan": math.nan, "inf": math.inf, "huge": 1e300}, ("more", "flat", "none")
+    kind = draw(st.sampled_from((*bad, *shapes, "half", "double", "whole", "bool", "complex")))
+    if kind in bad:
         if not value.is_floating_point() or not value.numel():
             return value.double() * math.nan
-        spoilt = value.double() if kind == "huge" else value.clone()
-        spoilt.view(-1)[draw(st.integers(0, value.numel() - 1))] = {"nan": math.nan, "inf": math.inf, "huge": 1e300}[
-            kind
-        ]
-        return spoilt
+        spoilt = value.to(torch.float64 if kind == "huge" else value.dtype).reshape(-1).clone()
+        spoilt[draw(st.integers(0, value.numel() - 1))] = bad[kind]
+        return spoilt.reshape(value.shape)
     types = {"half": torch.float16, "double": torch.float64, "whole": torch.int64, "bool": torch.bool}
     if kind in types or kind == "complex":
         return value.to(types.get(kind, torch.complex64))

@@ -45,7 +45,8 @@ def command(folder: Path, *argv: object) -> str:
     if not wrong and code == 2 and told:
         wrong = f"warns: {told[0].message}"
     if not wrong and code == 2 and listing(folder) != before:
-        wrong = f"was refused and changed {sorted(listing(folder).items() ^ before.items())[:2]}"
+        changed = sorted({Path(name).name for name, _ in listing(folder).items() ^ before.items()})
+        wrong = f"was refused ({err.getvalue().splitlines()[-1]}) and changed {changed}"
     return f"{words}: {wrong}" if wrong else ""
 
 

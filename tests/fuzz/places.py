@@ -287,24 +287,13 @@ def folders(draw: Draw, at: Places) -> str:
         shutil.rmtree(place)
 
 
-NAMES = (
-    "x.png",
-    "x.jpg",
-    "x.txt",
-    ".hidden.png",
-    "é\n\x1b[2J.png",
-    os.fsdecode(b"\xff.png"),
-    "y" * 250,
-    "train",
-    "test",
-)
+NAMES = ("x.png", "x.jpg", "x.txt", ".x.png", "é\n\x1b[2J.png", os.fsdecode(b"\xff.png"), "y" * 250, "train", "test")
+DISORDER = ("file", "file", "folder", "pipe", "link", "loop", "remove", "class", "rename", "locked")
 
 
 def _disturb(draw: Draw, place: Path) -> None:
     """Something in a class folder, or among them, that does not belong there."""
-    kind = draw(
-        st.sampled_from(("file", "file", "folder", "pipe", "link", "loop", "remove", "class", "rename", "locked"))
-    )
+    kind = draw(st.sampled_from(DISORDER))
     inside = place / draw(st.sampled_from(("", *CLASSES)))
     inside = inside if inside.is_dir() else place
     new = inside / draw(st.sampled_from(NAMES))

@@ -82,7 +82,10 @@ def _model(name: str, num_classes: int, input_shape: tuple[int, int, int]) -> nn
         fixed = getattr(timm.models.get_pretrained_cfg(inner, allow_unregistered=True), "fixed_input_size", False)
         size = {"img_size": (height, width)} if fixed else {}
         return timm.create_model(inner, pretrained=False, num_classes=num_classes, in_chans=channels, **size)
-    model = _function(name)(num_classes=num_classes)
+    try:
+        model = _function(name)(num_classes=num_classes)
+    except TypeError as error:
+        raise UserError(f"backbone '{name}' takes no num_classes, or fails: {error}.") from error
     if not isinstance(model, nn.Module):
         raise UserError(f"backbone '{name}' returned {type(model).__name__}, not a torch module.")
     return model
@@ -92,7 +95,7 @@ def _function(name: str) -> Any:
     source, _, inner = name.partition(":")
     if source not in sys.modules and source in os.environ.get(MODULES, "").split(","):
         import_backbone(name)
-    if source not in sys.modules:
+    if source not in sys.modules or source.partition(".")[0] in sys.stdlib_module_names:
         raise UserError(
             f"backbone '{name}' is built by your module {source}: import it first, or name it in {MODULES}. Opening a "
             "run imports nothing that its files ask for."

@@ -30,7 +30,7 @@ def configure(parser: Parser, argv: list[str]) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from spnet.data.pictures import read_picture
     from spnet.engine import Engine
-    from spnet.errors import UserError
+    from spnet.errors import UserError, check_finite
     from spnet.runs import load, recorded_cost
     from spnet.terminal import say
 
@@ -45,6 +45,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             failures.append({"image": name, "reason": str(error)})
             continue
         trace = engine(picture[None])
+        check_finite(trace.logits)
         probability, predicted = trace.logits.softmax(1).max(1)
         predictions.append(
             {

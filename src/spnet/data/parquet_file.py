@@ -59,7 +59,7 @@ def class_names(metadata: dict[bytes, bytes] | None, label_column: str) -> tuple
             names = value[label_column] if isinstance(value, dict) else value
             if isinstance(names, list) and names:
                 return tuple(str(name) for name in names)
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, RecursionError, TypeError, ValueError):
             continue
     return None
 

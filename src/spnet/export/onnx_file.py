@@ -22,7 +22,7 @@ from onnx import ModelProto
 from torch import Tensor
 
 from spnet.dynamic import DynamicNetwork
-from spnet.errors import UserError, choose
+from spnet.errors import UserError, check_finite, choose
 from spnet.executors.onnx.agreement import (
     LOGIT_TOLERANCE,
     disagreement,
@@ -166,6 +166,8 @@ def _compare(
     session = open_session(model.SerializeToString())
     noise, decisions = probe(net, RANDOM_PATHS)
     sets = [noise[:32]] + ([real] if real is not None and len(real) else [])
+    with torch.no_grad():
+        check_finite(net.forward_path(noise[:32], torch.tensor(net.options) - 1 if path is None else path).logits)
     counts = {"images": sum(map(len, sets)), "real": 0 if real is None else len(real)}
 
     def run(x: np.ndarray, bias: np.ndarray | None) -> list[np.ndarray]:

@@ -67,10 +67,13 @@ class ExportedNetwork:
         return logits, np.concatenate([row[1] for row in rows])
 
     def macs(self, decisions: np.ndarray) -> np.ndarray:
-        """(B,) multiply-adds of decisions (B, N)."""
+        """(B,) multiply-adds of decisions (B, N); `UserError` for options that no block has."""
         table = self.facts["macs"]
         always = table["stem"] + table["head"] + table["router_start"] + sum(table["routers"])
-        return always + sum(np.asarray(table["blocks"][i])[decisions[:, i]] for i in range(decisions.shape[1]))
+        try:
+            return always + sum(np.asarray(table["blocks"][i])[decisions[:, i]] for i in range(decisions.shape[1]))
+        except IndexError as error:
+            raise UserError("these decisions name options that the blocks of this file do not have.") from error
 
 
 def open_export(file: str | Path, threads: int = 1) -> ExportedNetwork:
@@ -100,10 +103,33 @@ def open_export(file: str | Path, threads: int = 1) -> ExportedNetwork:
         facts |= {key: json.loads(facts[key]) for key in _FORMS}
     except (KeyError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged: its metadata lack {error}. Export the run again.") from error
-    wrong = misfit(facts, _FORMS)
+    forms = {key: form for key, form in _FORMS.items() if key != "path" or facts["path"] is not None}
+    wrong = misfit(facts, forms, whole=True) or _disagreement(session, facts)
     if wrong is not None:
         raise UserError(f"{path} is damaged: '{wrong}' in its metadata is of the wrong kind. Export the run again.")
     return ExportedNetwork(session, facts)
+
+
+def _disagreement(session: Any, facts: dict[str, Any]) -> str | None:
+    """The first of the metadata that does not go with the graph or with the others."""
+    batch, *shape = session.get_inputs()[0].shape
+    blocks, channels = len(facts["macs"]["blocks"]), facts["input_shape"][0] if facts["input_shape"] else 0
+    path = facts["path"]
+    agrees = {
+        "form": facts.get("form") == ("single" if batch == 1 else "batch" if path is None else "path"),
+        "input_shape": facts["input_shape"] == shape,
+        "classes": session.get_outputs()[0].shape[-1] == len(facts["classes"]),
+        "mean": len(facts["mean"]) == channels,
+        "std": len(facts["std"]) == channels and min(facts["std"], default=0) > 0,
+        "stages": sum(facts["stages"]) == blocks,
+        "macs": len(facts["macs"]["routers"]) == blocks,
+        "path": path is None or (len(path) == blocks and _options(path, facts["macs"]["blocks"])),
+    }
+    return next((name for name, fits in agrees.items() if not fits), None)
+
+
+def _options(path: list[int], blocks: list[list[int]]) -> bool:
+    return all(0 <= option < len(macs) for option, macs in zip(path, blocks, strict=True))
 
 
 def signature(content: bytes, entry: str) -> str:

@@ -38,6 +38,7 @@ class RateConfig(MethodConfig):
         for value in (self.target, *self.targets):
             if not 0 <= value <= 1:
                 raise UserError(f"a target rate lies between 0 and 1, not {value}.")
+        choose("rate_reduction", self.rate_reduction, ("mean", "sum"))
         choose("cost_form", self.cost_form, ("sample", "batch"))
 
     def gated(self, backbone: Backbone) -> list[bool]:

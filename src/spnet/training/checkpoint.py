@@ -68,15 +68,15 @@ def _check_facts(folder: Path, record: dict[str, Any]) -> None:
         fine = isinstance(value, list) and all(isinstance(v, kind) and not isinstance(v, bool) for v in value)
         return fine and all(abs(v) < 2**63 for v in value)  # neither NaN nor infinite
 
+    shaped = numbers(record["input_shape"], int) and len(record["input_shape"]) == 3
+    channels = record["input_shape"][0] if shaped else 0
     right = {
         "classes": isinstance(record["classes"], list)
         and len(record["classes"]) > 0
         and all(isinstance(name, str) for name in record["classes"]),
-        "input_shape": numbers(record["input_shape"], int) and len(record["input_shape"]) == 3,
-        "mean": numbers(record["mean"]) and len(record["mean"]) == record["input_shape"][0],
-        "std": numbers(record["std"])
-        and len(record["std"]) == len(record["mean"])
-        and min(record["std"], default=0) > 0,
+        "input_shape": shaped,
+        "mean": numbers(record["mean"]) and len(record["mean"]) == channels,
+        "std": numbers(record["std"]) and len(record["std"]) == channels and min(record["std"], default=0) > 0,
         "settings": isinstance(record["settings"], dict),
         **{name: isinstance(record[name], str) for name in ("method", "wrapper", "backbone", "data")},
         "started_from": records.misfit(record.get("started_from"), records.RESULT["started_from"]) is None,
@@ -175,7 +175,8 @@ def load_resume(folder: Path) -> dict[str, Any]:
         raise UserError(f"{path} is damaged and cannot be resumed: restore it or start the run anew.") from error
     if spoilt is not None:
         raise UserError(f"{path} is damaged and cannot be resumed: restore it or start the run anew.")
-    if not isinstance(record, dict) or record.get("format") != FORMAT or not record.keys() >= RESUMED:
+    known = isinstance(record, dict) and type(record.get("format")) is int and record["format"] == FORMAT
+    if not known or not record.keys() >= RESUMED:
         raise UserError(f"{path} was written by another version of spnet: start the run anew.")
     return record
 
@@ -189,7 +190,8 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
             row = json.loads(line)
         except (ValueError, RecursionError):
             break
-        wrong = records.misfit(row, records.ROW) if isinstance(row, dict) else "epoch"
+        counted = isinstance(row, dict) and row.get("epoch", number) == number  # a row an epoch, in order
+        wrong = records.misfit(row, records.ROW) if counted else "epoch"
         if wrong is not None:
             raise UserError(f"{path}, line {number}: '{wrong}' is of the wrong kind. Restore the file or delete it.")
         rows.append(row)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from spnet.data import Split, ordered_batches
 from spnet.dynamic import DynamicNetwork
+from spnet.errors import check_finite
 from spnet.losses.numerics import mean
 from spnet.paths.stats import decision_entropy, distinct_paths, evolution_kl, execution_rate_per_block
 from spnet.trace import Trace
@@ -115,6 +116,7 @@ def evaluate(
     """
     net.eval()
     results = collect(forward or net, split, batch_size)
+    check_finite(results["confidence"])
     figures = summarise(results, net.static_macs, net.options)
     figures["images_per_second"] = figures["n"] / max(results["seconds"], 1e-9)
     # The controls run masked: an executor that wants single images is no reason to run them one by one.

@@ -4,7 +4,11 @@ A form is `float` (a number), `int`, `str`, `[form]` (a list of such), `{None: f
 forms by name; a name that is absent and a value of null always fit. Names a form does not know are left alone.
 """
 
+import math
 from typing import Any
+
+LARGEST = 1e100
+"""No figure reaches it; an infinite one says that there is none, and is left out where it is shown."""
 
 
 def _each(form: Any, names: str) -> dict[str | None, Any]:
@@ -43,9 +47,10 @@ RESULT = {
 }
 
 
-def misfit(value: Any, form: Any, name: str = "") -> str | None:
-    """The name of the first entry that does not have its form (`losses/path`); None if all do."""
-    if value is None or form is object:
+def misfit(value: Any, form: Any, name: str = "", *, whole: bool = False) -> str | None:
+    """The name of the first entry that does not have its form (`losses/path`); None if all do. `whole`: nothing may be
+    absent or null."""
+    if form is object or (value is None and not whole):
         return None
     forms: dict[Any, Any] = {}
     if isinstance(form, list):
@@ -61,11 +66,13 @@ def misfit(value: Any, form: Any, name: str = "") -> str | None:
         return name
     for key, part in parts:
         inner = forms.get(key, forms.get(None, object))
-        if (wrong := misfit(part, inner, f"{name}/{key}" if name else str(key))) is not None:
+        if (wrong := misfit(part, inner, f"{name}/{key}" if name else str(key), whole=whole)) is not None:
             return wrong
-    return None
+    lacking = [key for key in forms if key is not None and key not in value] if whole and isinstance(form, dict) else []
+    return f"{name}/{lacking[0]}" if lacking else None
 
 
 def _holds(value: Any) -> bool:
-    """Whether a whole number is one that a double can say."""
-    return not isinstance(value, int) or abs(value) < 2**63
+    """Whether a number is one that can be reckoned with: its square is a number too."""
+    limit = 2**63 if isinstance(value, int) else LARGEST
+    return not isinstance(value, (int, float)) or not limit <= abs(value) < math.inf

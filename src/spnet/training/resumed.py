@@ -26,7 +26,16 @@ def check_progress(state: dict[str, Any], config: RunConfig, source: Path) -> No
     epoch = state["epoch"]
     counted = type(epoch) is int and 0 <= epoch <= config.training.epochs
     logged = counted and _log(state["rows"], epoch, _watched(config))
-    _refuse(source, {"epoch": counted, "rows": logged, "optimizer": (state["optimizer"] is None) == (epoch == 0)})
+    place = misfit(state.get("computed_with"), {"threads": int, "devices": int, "device": str}) is None
+    _refuse(
+        source,
+        {
+            "computed_with": place,
+            "epoch": counted,
+            "rows": logged,
+            "optimizer": (state["optimizer"] is None) == (epoch == 0),
+        },
+    )
 
 
 def check_decisions(state: dict[str, Any], shape: tuple[int, int], source: Path) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from spnet.errors import UserError
-from spnet.files import read_json, write_bytes, write_json
+from spnet.files import cannot_write, read_json, write_bytes, write_json
 from spnet.training.board import Board, kind
 from spnet.training.config import RunConfig
 
@@ -169,10 +169,14 @@ def _rounded(value: float | None) -> float | None:
 
 def start_process(config: RunConfig, folder: Path, threads: int) -> Job:
     """The local launcher: one Python process a run; it dies with this one, so nothing trains twice at a time."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        log = open(f"{folder}.log", "ab")  # noqa: SIM115  (closed below)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
     command = [sys.executable, "-m", "spnet.training.worker", str(folder), str(os.getpid())]
-    with open(f"{folder}.log", "ab") as log:
+    with log:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment)
     assert process.stdin is not None
     process.stdin.write(json.dumps(config.to_json()).encode())
