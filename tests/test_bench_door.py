@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from torch import nn
+from torch import Tensor, nn
 
 from spnet import UserError, create_model
 from spnet.cli import main
@@ -33,10 +33,10 @@ def test_every_line_is_printed_once_and_a_point_is_no_picture(tmp_path: Path, ca
 
 
 class Odd(nn.Module):
-    """A norm that has no ONNX form."""
+    """Its work depends on values in a way that no graph can hold."""
 
-    def forward(self, x):
-        return x
+    def forward(self, x: Tensor) -> Tensor:
+        return x * len(x.sum((1, 2, 3)).tolist())
 
 
 def test_a_network_without_an_onnx_form_is_refused_before_any_process():
@@ -49,15 +49,31 @@ def test_a_network_without_an_onnx_form_is_refused_before_any_process():
 def test_ctrl_c_ends_all_in_one_line():
     """As from a terminal: the signal reaches the command and every process that it has started."""
     argv = [sys.executable, "-m", "spnet", "bench", "resnet8", "--seconds", "5", "--rounds", "99", "--no-profile"]
-    process = subprocess.Popen(argv, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        argv,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=_hear_ctrl_c,
+    )
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not _children(process.pid):
         time.sleep(0.02)
     time.sleep(0.5)  # a child that is being born
     os.killpg(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=120)
+    try:
+        out, err = process.communicate(timeout=120)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 130 and out == ""
     assert err == "spnet: interrupted; a run goes on with --resume, a list when it is called again.\n"
+
+
+def _hear_ctrl_c() -> None:
+    """A shell starts what runs in the background deaf to Ctrl-C, and these tests may be such a job."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _children(pid: int) -> list[str]:
