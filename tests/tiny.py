@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spnet.data import Augmentation, Dataset, Split
+from spnet.data import Augmentation, Dataset, Source, Split
 from spnet.dynamic import DynamicNetwork
 from spnet.methods.base import Batch, Method, Optimizer, Phase, Step
 from spnet.paths.sampling import Draw
@@ -110,7 +110,7 @@ def plain_resnet(state: dict[str, Tensor], x: Tensor) -> Tensor:
 def part(dataset: Dataset, train: int, test: int) -> Dataset:
     """The first images of a data set under the same name."""
 
-    def first(split: Split, count: int) -> Split:
+    def first(split: Source, count: int) -> Source:
         return split.select(range(count))
 
     return replace(dataset, train=first(dataset.train, train), test=first(dataset.test, test))

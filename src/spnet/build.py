@@ -4,7 +4,6 @@ Settings are one flat name space: those of the method and, with SP-Net, those of
 wrapper around the `dynamic` baseline.
 """
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from numbers import Integral
@@ -17,6 +16,7 @@ from spnet.backbones.base import Backbone
 from spnet.dynamic import DynamicNetwork
 from spnet.errors import UserError
 from spnet.methods import WRAPPERS, Method, check_composition, method_class, wrapper_class
+from spnet.seeds import stream_seed
 from spnet.settings import fill, refuse_unknown, shown
 
 LARGEST = (1 << 20, 4096, 8192, 8192)
@@ -125,12 +125,6 @@ def checked_sizes(*sizes: object) -> list[int]:
             raise UserError(f"{name} is a whole number from 1 to {limit}, not {shown(value)}.")
         checked.append(int(value))
     return checked
-
-
-def stream_seed(seed: int, *names: object) -> int:
-    """A seed for the stream called `names`, independent of the other streams of `seed`."""
-    text = "/".join(map(str, (seed, *names)))
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 @contextmanager

@@ -109,7 +109,7 @@ def _network(args: argparse.Namespace, real: bool, count: int) -> tuple[Any, Any
     if not real:
         return net, None, lookahead
     data = load_for(net.classes, net.input_shape, None, config.data, num_classes=net.num_classes)
-    images = data.test.images[: max(512, count)]
+    images = data.test.select(range(min(max(512, count), len(data.test)))).images
     return net, net.prepare(images).float().numpy(), lookahead
 
 

@@ -56,7 +56,7 @@ def _images(net: Any, spec: str | None, trained_on: str) -> Any:
     from spnet.data.match import load_for
 
     data = load_for(net.classes, net.input_shape, spec, trained_on, num_classes=net.num_classes, may_download=False)
-    return data.test.images[:REAL_IMAGES]
+    return data.test.select(range(min(REAL_IMAGES, len(data.test)))).images
 
 
 def describe(result: dict[str, Any]) -> str:

@@ -8,12 +8,14 @@ from spnet.data.augment import augment, flip, normalise, pad_crop
 from spnet.data.batches import epoch_batches, ordered_batches
 from spnet.data.dataset import Augmentation, Dataset, Split
 from spnet.data.pictures import read_picture
+from spnet.data.source import Source
 from spnet.data.spec import names, parse
 from spnet.data.subset import balanced_subset, validation_part
 
 __all__ = [
     "Augmentation",
     "Dataset",
+    "Source",
     "Split",
     "augment",
     "balanced_subset",
@@ -29,10 +31,11 @@ __all__ = [
 ]
 
 
-def load(spec: str, *, may_download: bool = True) -> Dataset:
+def load(spec: str, *, may_download: bool = True, workers: int = 1, cache_gb: float = 0.0) -> Dataset:
     """Load the data that `NAME`, `NAME:PATH` or `NAME:PATH?size=N` stands for; `names()` lists the NAMEs.
 
     `may_download`: what is not on this machine may be fetched, if there is a place to fetch it from.
+    `workers`, `cache_gb`: for photos, threads that decode and gigabytes of decoded ones to keep in memory.
 
     UserError if there is no such data, or if it is not fit for training.
     """
@@ -45,6 +48,10 @@ def load(spec: str, *, may_download: bool = True) -> Dataset:
         from spnet.data import folder
 
         return folder.load(parsed).validated()
+    if parsed.name == "photos":
+        from spnet.data.photos import load as photos
+
+        return photos.load(parsed, workers=workers, cache_gb=cache_gb).validated()
     if parsed.name == "parquet":
         from spnet.data import parquet
 

@@ -3,12 +3,14 @@
 Shape legend: N images, C channels, H x W pixels, K classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
+from spnet.data.source import Source
 from spnet.errors import UserError
 
 
@@ -35,10 +37,57 @@ class Split:
         """The same split on `device` (no copy if it is there already)."""
         return Split(self.images.to(device), self.labels.to(device))
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of an image."""
+        _, channels, height, width = self.images.shape
+        return channels, height, width
+
     def select(self, indices: Tensor | Sequence[int]) -> "Split":
         """The images at `indices`, in that order."""
         index_N = torch.as_tensor(indices, dtype=torch.int64, device=self.images.device)
         return Split(self.images.index_select(0, index_N), self.labels.index_select(0, index_N))
+
+    def labelled(self, labels: Tensor) -> "Split":
+        return Split(self.images, labels)
+
+    def views(self, augmentation: "Augmentation", generator: Generator) -> Tensor:
+        return self.view(augmentation, generator, copies=1)(self.images)
+
+    def in_memory(self) -> "Split":
+        return self
+
+    def in_order(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """All images in their own order, as views; the last batch may be smaller."""
+        return zip(self.images.split(batch_size), self.labels.split(batch_size), strict=True)
+
+    def epoch(
+        self,
+        order_N: Tensor,
+        batch_size: int,
+        *,
+        part: tuple[int, int] = (0, 1),
+        copies: int = 1,
+        augmented: bool = True,
+        seed: int = 0,
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches in the order given, as `Source.epoch`; views are made of them on the device (`view`)."""
+        first, every = part
+        order_N = order_N.to(self.images.device)
+        # `index_select` copies image by image: fifteen times faster on the CPU than indexing with [].
+        return (
+            (self.images.index_select(0, index_B), self.labels.index_select(0, index_B))
+            for index_B in (whole[first::every] for whole in order_N.split(batch_size))
+        )
+
+    def view(
+        self, augmentation: "Augmentation | None", generator: Generator, copies: int
+    ) -> Callable[[Tensor], Tensor]:
+        from spnet.data.augment import augment
+
+        if augmentation is None and copies == 1:
+            return lambda images: images
+        return partial(augment, augmentation=augmentation or Augmentation(0, False), generator=generator, copies=copies)
 
 
 @dataclass(frozen=True)
@@ -65,8 +114,8 @@ class Dataset:
     """
 
     name: str
-    train: Split
-    test: Split
+    train: Source
+    test: Source
     classes: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -79,12 +128,12 @@ class Dataset:
 
     @property
     def in_channels(self) -> int:
-        return self.train.images.shape[1]
+        return self.train.shape[0]
 
     @property
     def image_size(self) -> tuple[int, int]:
         """(H, W) in pixels."""
-        return self.train.images.shape[2], self.train.images.shape[3]
+        return self.train.shape[1:]
 
     def to(self, device: torch.device | str) -> "Dataset":
         """The same data set with both splits on `device`."""
@@ -107,7 +156,7 @@ class Dataset:
                     f"data '{self.name}': the {part} labels run from {low} to {high}, but {self.num_classes} classes "
                     f"need labels 0 to {self.num_classes - 1}; correct the labels or the class names"
                 )
-        if self.train.images.shape[1:] != self.test.images.shape[1:]:
+        if self.train.shape != self.test.shape:
             raise UserError(
                 f"data '{self.name}': training images are {_size(self.train)} but test images are {_size(self.test)}; "
                 "make them equal"
@@ -121,7 +170,7 @@ class Dataset:
         return self
 
 
-def _size(split: Split) -> str:
+def _size(split: Source) -> str:
     """Width x height and channels of a split's images, in words."""
-    _, channels, height, width = split.images.shape
+    channels, height, width = split.shape
     return f"{width}x{height} with {channels} channel{'s' if channels != 1 else ''}"

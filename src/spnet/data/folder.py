@@ -15,6 +15,10 @@ from spnet.errors import UserError
 TEST_FOLDERS = ("test", "val", "validation")  # the first that is there is the test set
 
 
+Labelled = list[tuple[int, Path]]
+"""(class number, picture) of each image, class by class."""
+
+
 def load(spec: Spec) -> Dataset:
     """Classes are the subfolders with their names sorted; pictures are taken in order of file name, whatever format
     they have (`spnet.data.formats`). What lies among them and is no picture is counted in one line on stderr.
@@ -23,31 +27,35 @@ def load(spec: Spec) -> Dataset:
     UserError for an empty folder or class, a test class unknown in training, pictures of different sizes (mended by
     `folder:PATH?size=N`), or some that do not decode.
     """
-    path = spec.path
-    assert path is not None
+    assert spec.path is not None
+    classes, train_files, test_files = listed_splits(spec.path)
+    train = _read(train_files, spec)
+    if test_files is None:
+        train, test = held_out_part(train, f"'{spec.path}'")
+    else:
+        train, test = same_channels(train, _read(test_files, spec), spec)
+    return measured_dataset(f"folder:{spec.path.resolve().name}", train, test, classes)
+
+
+def listed_splits(path: Path) -> tuple[tuple[str, ...], Labelled, Labelled | None]:
+    """(class names, training pictures, test pictures or None where the folder is not divided). Nothing is opened.
+    UserError as of `load`."""
     if not path.is_dir():
         what = "a file" if path.is_file() else "no folder"
         raise UserError(f"'{path}' is {what}; folder:PATH needs a folder with one subfolder a class")
     left_out = LeftOut()
     test_path = next((path / name for name in TEST_FOLDERS if (path / name).is_dir()), None)
-    if test_path is not None and (path / "train").is_dir():
-        listed = _listed(path / "train", left_out)
-        _check_classes(path / "train", listed)
-        classes = tuple(listed)
-        test_listed = _listed(test_path, left_out)
-        left_out.say(path)
-        train = _read(path / "train", classes, listed, spec)
-        train, test = same_channels(train, _read(test_path, classes, test_listed, spec), spec)
-    elif test_path is not None or (path / "train").is_dir():
-        lacking = "'train'" if test_path is not None else "'test', 'val' or 'validation'"
+    divided = (path / "train").is_dir()
+    if divided != (test_path is not None):
+        lacking = "'test', 'val' or 'validation'" if divided else "'train'"
         raise UserError(f"'{path}' has no folder {lacking}; add it, or put the class folders directly in '{path}'")
-    else:
-        listed = _listed(path, left_out)
-        _check_classes(path, listed)
-        classes = tuple(listed)
-        left_out.say(path)
-        train, test = held_out_part(_read(path, classes, listed, spec), f"'{path}'")
-    return measured_dataset(f"folder:{path.resolve().name}", train, test, classes)
+    train_path = path / "train" if divided else path
+    listed = _listed(train_path, left_out)
+    _check_classes(train_path, listed)
+    classes = tuple(listed)
+    test = _numbered(test_path, classes, _listed(test_path, left_out)) if test_path is not None else None
+    left_out.say(path)
+    return classes, _numbered(train_path, classes, listed), test
 
 
 def _listed(path: Path, left_out: LeftOut) -> dict[str, list[Path]]:
@@ -67,12 +75,16 @@ def _check_classes(path: Path, listed: dict[str, list[Path]]) -> None:
             raise UserError(f"class folder '{path / name}' has no images; add some or remove it")
 
 
-def _read(path: Path, classes: tuple[str, ...], listed: dict[str, list[Path]], spec: Spec) -> Split:
-    """All pictures under `path`, numbered by their class's place in `classes`."""
+def _numbered(path: Path, classes: tuple[str, ...], listed: dict[str, list[Path]]) -> Labelled:
+    """The pictures under `path`, numbered by their class's place in `classes`."""
     if unknown := [name for name in listed if name not in classes]:
         raise UserError(f"'{path}' has a class '{unknown[0]}' that is not in training; add it there or remove it here")
     files = [(label, file) for label, name in enumerate(classes) for file in listed.get(name, ())]
     if not files:
         raise UserError(f"'{path}' has no images; add some, in one folder a class")
+    return files
+
+
+def _read(files: Labelled, spec: Spec) -> Split:
     images_NCHW = stack_pictures(((f"'{file}'", file) for _, file in files), len(files), spec)
     return Split(torch.from_numpy(images_NCHW), torch.tensor([label for label, _ in files]))

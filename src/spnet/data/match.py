@@ -10,6 +10,7 @@ from dataclasses import replace
 import torch
 
 from spnet.data.dataset import Dataset, Split
+from spnet.data.source import Source
 from spnet.data.spec import sized_as
 from spnet.errors import UserError
 from spnet.terminal import say
@@ -96,8 +97,8 @@ def _renumbered(dataset: Dataset, classes: Sequence[str]) -> Dataset:
         return dataset
     place_K = torch.tensor(places, device=dataset.train.labels.device)
 
-    def renumbered(split: Split) -> Split:
-        return Split(split.images, place_K[split.labels])
+    def renumbered(split: Source) -> Source:
+        return split.labelled(place_K[split.labels])
 
     train, test = renumbered(dataset.train), renumbered(dataset.test)
     return replace(dataset, train=train, test=test, classes=tuple(classes))
@@ -106,7 +107,7 @@ def _renumbered(dataset: Dataset, classes: Sequence[str]) -> Dataset:
 def _in_colour(dataset: Dataset) -> Dataset:
     say(f"data '{dataset.name}' are grey, the network takes colour: each image stands in all three channels")
 
-    def repeated(split: Split) -> Split:
+    def repeated(split: Source) -> Split:
         return Split(split.images.repeat(1, 3, 1, 1), split.labels)
 
     train, test = repeated(dataset.train), repeated(dataset.test)

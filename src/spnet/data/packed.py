@@ -37,7 +37,10 @@ def write(dataset: Dataset, folder: Path, limit: int = LIMIT) -> list[Path]:
         raise UserError(f"{stale[0]} is there already: choose another --out, or remove it.")
     splits = {"train": dataset.train, "test": dataset.test}
     total = sum(len(split) for split in splits.values())
-    sample = zlib.compress(_differences(dataset.train.images[:SAMPLE].numpy()).tobytes(), 6)
+    sample = zlib.compress(
+        _differences(dataset.train.images[:SAMPLE].numpy()).tobytes(),
+        6,
+    )
     bytes_each = len(sample) / min(SAMPLE, len(dataset.train))
     count = math.ceil(1.05 * bytes_each * total / limit)
     files = []

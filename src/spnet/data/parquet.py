@@ -36,6 +36,16 @@ def load(spec: Spec) -> Dataset:
 
 def read_folder(path: Path, spec: Spec) -> tuple[Split, Split, tuple[str, ...] | None]:
     """(train, test, class names if the files carry them) of a folder of Parquet files."""
+    train_files, test_files = files_of_splits(path)
+    train, classes = _read(train_files, spec)
+    test, test_classes = _read(test_files, spec)
+    if classes and test_classes and classes != test_classes:
+        raise UserError(f"the train and test files in '{path}' name different classes; write both with the same names")
+    return *same_channels(train, test, spec), classes or test_classes
+
+
+def files_of_splits(path: Path) -> tuple[list[Path], list[Path]]:
+    """(training files, test files) of a folder of Parquet files; UserError if either is missing."""
     files = sorted(path.glob("*.parquet"))
     train_files = [file for file in files if file.name.startswith("train")]
     test_files: list[Path] = []
@@ -48,29 +58,32 @@ def read_folder(path: Path, spec: Spec) -> tuple[Split, Split, tuple[str, ...] |
                 f"'{path}' has no Parquet file whose name starts with {prefixes} (it has: {there}); "
                 "rename the files, or give one file, which is then divided 80 to 20"
             )
-    train, classes = _read(train_files, spec)
-    test, test_classes = _read(test_files, spec)
-    if classes and test_classes and classes != test_classes:
-        raise UserError(f"the train and test files in '{path}' name different classes; write both with the same names")
-    return *same_channels(train, test, spec), classes or test_classes
+    return train_files, test_files
 
 
 def _read(files: list[Path], spec: Spec) -> tuple[Split, tuple[str, ...] | None]:
     """The rows of all files, in order."""
     parts = [(file, *read_file(file, spec)) for file in files]
-    classes = parts[0][3]
-    for file, _, label_N, names in parts:
+    classes = checked_classes([(file, label_N, names) for file, _, label_N, names in parts])
+    images = join([(f"'{file}'", images_NCHW) for file, images_NCHW, _, _ in parts], spec)
+    images_NCHW = images[0] if len(images) == 1 else np.concatenate(images)
+    label_N = np.concatenate([label_N for _, _, label_N, _ in parts])
+    return Split(torch.from_numpy(images_NCHW), torch.from_numpy(label_N)), classes
+
+
+def checked_classes(parts: list[tuple[Path, np.ndarray, tuple[str, ...] | None]]) -> tuple[str, ...] | None:
+    """The class names that all of (file, labels (N,), class names) agree on; UserError if they do not, or for a label
+    that is no class."""
+    first, _, classes = parts[0]
+    for file, label_N, names in parts:
         if names != classes:
-            raise UserError(f"'{file}' and '{files[0]}' name different classes; write both with the same names")
+            raise UserError(f"'{file}' and '{first}' name different classes; write both with the same names")
         end = len(classes) if classes else None
         bad = np.flatnonzero((label_N < 0) | (label_N >= (end or np.inf)))
         if bad.size:
             allowed = f"0 to {end - 1}" if end else "0 or more"
             raise UserError(f"{row_name(file, bad[0])} has label {label_N[bad[0]]}; labels must be {allowed}")
-    images = join([(f"'{file}'", images_NCHW) for file, images_NCHW, _, _ in parts], spec)
-    images_NCHW = images[0] if len(images) == 1 else np.concatenate(images)
-    label_N = np.concatenate([label_N for _, _, label_N, _ in parts])
-    return Split(torch.from_numpy(images_NCHW), torch.from_numpy(label_N)), classes
+    return classes
 
 
 def _numbered(train: Split) -> tuple[str, ...]:

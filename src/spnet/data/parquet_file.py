@@ -49,6 +49,31 @@ def read_file(file: Path, spec: Spec) -> tuple[np.ndarray, np.ndarray, tuple[str
             return images_NCHW, label_N, class_names(schema.metadata, label_column)
 
 
+def encoded_columns(file: Path) -> tuple[Any, np.ndarray, tuple[str, ...] | None]:
+    """(the column of encoded pictures, labels int64 (N,), class names if the file carries them). Nothing is decoded.
+    UserError as of `read_file`."""
+    with _readable(file):
+        import pyarrow.parquet as pq
+
+        with pq.ParquetFile(file, memory_map=True) as parquet:
+            schema = parquet.schema_arrow
+            image_column = _column(file, schema, IMAGE_COLUMNS)
+            label_column = _column(file, schema, LABEL_COLUMNS)
+            _check_types(file, schema.field(image_column), schema.field(label_column))
+            if parquet.metadata.num_rows == 0:
+                raise UserError(f"'{file}' has no rows; give a file with images")
+            table = parquet.read([image_column, label_column])
+    labels = table.column(label_column).to_pylist()
+    for row, label in enumerate(labels):
+        check_label(label, row_name(file, row), label_column)
+    return table.column(image_column), np.array(labels, dtype=np.int64), class_names(schema.metadata, label_column)
+
+
+def check_label(label: int | None, name: str, column: str) -> None:
+    if label is None or not -(2**63) <= label < 2**63:
+        raise UserError(f"{name} has no valid label ({label}) in column '{column}'; remove the row")
+
+
 def class_names(metadata: dict[bytes, bytes] | None, label_column: str) -> tuple[str, ...] | None:
     """Class names in a schema's metadata, under `huggingface` (ClassLabel) or `class_names`; None if there are none."""
     for key in (b"huggingface", b"class_names"):
@@ -78,8 +103,7 @@ def _decode(
                 data = cell["bytes"] if isinstance(cell, dict) else cell
                 if data is None:
                     raise UserError(f"{name} has no image bytes in column '{image_column}'; remove the row")
-                if label is None or not -(2**63) <= label < 2**63:
-                    raise UserError(f"{name} has no valid label ({label}) in column '{label_column}'; remove the row")
+                check_label(label, name, label_column)
                 labels.append(label)
                 yield name, data
 

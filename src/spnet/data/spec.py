@@ -21,6 +21,12 @@ _KNOWN: dict[str, tuple[bool, bool, bool, str]] = {
         True,
         "folder:PATH, your own images: PATH/train/CLASS/*.png and PATH/test/..., or PATH/CLASS/*",
     ),
+    "photos": (
+        True,
+        True,
+        True,
+        "photos:PATH?size=224, photographs of any size, read while they are needed: class folders or Parquet files",
+    ),
     "parquet": (True, True, True, "parquet:PATH, Parquet files with an image and a label column (Hugging Face layout)"),
 }
 

@@ -4,14 +4,18 @@ Two ideas: a *balanced subset* takes the first images of each class; a *stratifi
 each class, in proportion to how many it has. Both keep the original order.
 """
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor
 
-from spnet.data.dataset import Split
+from spnet.data.source import Source
 from spnet.errors import UserError
 
+S = TypeVar("S", bound=Source)
 
-def balanced_subset(split: Split, size: int) -> Split:
+
+def balanced_subset(split: S, size: int) -> S:
     """The first `size / K` images of each of the K classes present, one more of the first if it does not divide.
 
     UserError if `size` is below 1, above the split's, or more than the rarest class allows.
@@ -33,7 +37,7 @@ def balanced_subset(split: Split, size: int) -> Split:
     return split.select(torch.cat(chosen).sort().values)
 
 
-def validation_part(split: Split, share: float) -> tuple[Split, Split]:
+def validation_part(split: S, share: float) -> tuple[S, S]:
     """(train, validation): validation is a fixed, stratified `share` (0 to 1) of the split, rounded to whole images."""
     if not 0 < share < 1:
         raise UserError(f"the validation share must lie between 0 and 1, not {share}")
@@ -43,7 +47,7 @@ def validation_part(split: Split, share: float) -> tuple[Split, Split]:
     return stratified_part(split, count)
 
 
-def stratified_part(split: Split, count: int) -> tuple[Split, Split]:
+def stratified_part(split: S, count: int) -> tuple[S, S]:
     """(rest, part): `part` has exactly `count` images, each class in proportion, evenly spaced within its class.
 
     Every class keeps at least one image in `rest`; UserError if `count` is too large for that.
@@ -58,7 +62,7 @@ def stratified_part(split: Split, count: int) -> tuple[Split, Split]:
     return split.select((~in_part_N).nonzero().flatten()), split.select(in_part_N.nonzero().flatten())
 
 
-def held_out_part(split: Split, source: str) -> tuple[Split, Split]:
+def held_out_part(split: S, source: str) -> tuple[S, S]:
     """(train, test) for data that come undivided: a fifth of the images is test. `source` names the data in errors."""
     if len(split) == 0 or int(split.labels.unique(return_counts=True)[1].min()) < 2:
         raise UserError(f"{source} cannot be divided in train and test: each class needs at least two images")

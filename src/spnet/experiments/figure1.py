@@ -42,7 +42,7 @@ def write(plan: Plan, results: Path, folder: Path, out: Path) -> list[Path]:
     without, with_term = (load_network(folder / run.hash) for run in runs(plan))
     dataset = data.load(runs(plan)[0].data)
     chosen = [int((dataset.test.labels == c).nonzero()[0]) for c in range(min(IMAGES, dataset.num_classes))]
-    images = dataset.test.images[chosen]
+    images = dataset.test.select(chosen).images
     blocks = len(without.blocks)
     figure = Figure(figsize=(0.8 * (blocks + 1) + 1.2, 1.7 * len(chosen) + 0.5), layout="constrained")
     axes = figure.subplots(2 * len(chosen), blocks + 1, squeeze=False)

@@ -55,7 +55,7 @@ class Trial:
             self.optimizer,
             phase,
             optimizer_config,
-            augmentation=dataset.augmentation,
+            view=self.split.view(dataset.augmentation, self.streams.augmentation, phase.copies),
             streams=self.streams,
             epoch=0,
             precision=resolve_precision(training.precision, device),
@@ -65,7 +65,8 @@ class Trial:
     def take(self, steps: int, warm: int = WARM + 1) -> float:
         """Take `warm` steps, which an epoch with `capture` needs to record, then `steps` more; returns the milliseconds
         of one of these."""
-        images, labels = self.split.images[: self.batch_size], self.split.labels[: self.batch_size]
+        batch = self.split.select(range(self.batch_size)).in_memory()
+        images, labels = batch.images, batch.labels
         around = capturable(self.optimizer, self.device) if self.capture else contextlib.nullcontext()
         with around:
             set_rate(self.optimizer, self.rate)

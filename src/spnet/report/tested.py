@@ -9,9 +9,7 @@ from spnet.report.numbers import finite, percent_of
 from spnet.report.run import Run
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from spnet.data import Dataset
+    from spnet.data import Dataset, Source
 
 LoadData = Callable[[str], "Dataset"]
 
@@ -23,7 +21,7 @@ class Tested:
     note: one sentence where the figures found here differ from those in result.json; else empty.
     """
 
-    images: "Tensor"
+    images: "Source"
     labels: list[int]
     predicted: list[int]
     shares: list[float]
@@ -65,12 +63,12 @@ def run_test_images(run: Run, load_data: LoadData) -> Tested:
     except KeyError as error:
         raise UserError(f"config.json lacks {error}") from error
     dataset = load_data(run.config.data)
-    if tuple(run.facts["classes"]) != dataset.classes or net.input_shape != tuple(dataset.test.images.shape[1:]):
+    if tuple(run.facts["classes"]) != dataset.classes or net.input_shape != dataset.test.shape:
         raise UserError(f"the data found as '{run.config.data}' are not those of the run: classes or image size differ")
     results = collect(net, dataset.test)
     shares = (results["macs"].double() / net.static_macs).tolist()
     return Tested(
-        images=dataset.test.images,
+        images=dataset.test,
         labels=dataset.test.labels.tolist(),
         predicted=results["predicted"].tolist(),
         shares=shares,

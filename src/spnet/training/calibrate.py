@@ -9,23 +9,24 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from spnet.data import Augmentation, Split, augment, ordered_batches
+from spnet.data import Augmentation, Source, augment, ordered_batches
 from spnet.dynamic import DynamicNetwork
 from spnet.errors import UserError, check_share
 from spnet.training.evaluate import Forward
 
+S = TypeVar("S", bound=Source)
 SHIFT_LIMIT = 64.0
 """Router logits differ by a few units; beyond this every block runs, or none."""
 CLOSE = 0.02
 """A budget is met within 2 %: only so are two networks compared at one cost (protocol, 4)."""
 
 
-def spread(split: Split, count: int) -> Split:
+def spread(split: S, count: int) -> S:
     """`count` images evenly spaced over the split, or all of fewer: a folder's images lie sorted by class."""
     return split.select(spread_indices(len(split), count))
 
@@ -37,7 +38,7 @@ def spread_indices(size: int, count: int) -> Tensor:
 
 
 @torch.no_grad()
-def mean_cost(net: DynamicNetwork, split: Split, batch_size: int = 256, forward: Forward | None = None) -> float:
+def mean_cost(net: DynamicNetwork, split: Source, batch_size: int = 256, forward: Forward | None = None) -> float:
     """Mean MACs over `split`, as a share of the static cost.
 
     Args:
@@ -85,7 +86,7 @@ def kept_on_failure(threshold: Threshold) -> Iterator[None]:
 @torch.no_grad()
 def calibrate(
     net: DynamicNetwork,
-    split: Split,
+    split: Source,
     budget: float,
     *,
     forward: Forward | None = None,
@@ -166,7 +167,7 @@ def _search(cost_at: Callable[[float], float], budget: float, tolerance: float, 
 
 @torch.no_grad()
 def reestimate_batch_norm(
-    net: DynamicNetwork, split: Split, augmentation: Augmentation | None = None, batch_size: int = 256
+    net: DynamicNetwork, split: Source, augmentation: Augmentation | None = None, batch_size: int = 256
 ) -> None:
     """Replace the backbone's batch-norm statistics by those of `split` under test-time paths; labels unused.
 
@@ -177,7 +178,7 @@ def reestimate_batch_norm(
             the weights were trained with: leaving it out cost the shipped network 3 points with every block run.
     """
     net.eval()
-    generator = torch.Generator(device=split.images.device).manual_seed(0)
+    generator = torch.Generator(device=split.labels.device).manual_seed(0)
     seen = 0
     with _averaging(net.backbone) as norms:
         for images, _ in ordered_batches(split, batch_size):

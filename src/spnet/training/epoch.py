@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from spnet.data import Augmentation, Split, epoch_batches
+from spnet.data import Augmentation, Source, epoch_batches
 from spnet.dynamic import DynamicNetwork
 from spnet.errors import DivergedError
 from spnet.methods.base import Optimizer, Phase
@@ -22,7 +22,7 @@ def train_epoch(
     optimizer: torch.optim.Optimizer,
     phase: Phase,
     optimizer_config: Optimizer,
-    split: Split,
+    split: Source,
     *,
     batch_size: int,
     augmentation: Augmentation | None,
@@ -48,7 +48,7 @@ def train_epoch(
         optimizer,
         phase,
         optimizer_config,
-        augmentation=augmentation,
+        view=split.view(augmentation, streams.augmentation, phase.copies),
         streams=streams,
         epoch=epoch_in_phase,
         precision=precision,
@@ -60,7 +60,14 @@ def train_epoch(
     per_epoch = max(1, len(split) // batch_size)
     total = per_epoch * phase.epochs
     with around, streams.module_noise():
-        batches = epoch_batches(split, batch_size, streams.order, part=(rank, world_size))
+        batches = epoch_batches(
+            split,
+            batch_size,
+            streams.order,
+            part=(rank, world_size),
+            copies=phase.copies,
+            augmented=augmentation is not None,
+        )
         for index, (images, labels) in enumerate(batches):
             rate = learning_rate(optimizer_config, (epoch_in_phase * per_epoch + index) / total)
             set_rate(optimizer, rate)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spnet.data import Split, ordered_batches
+from spnet.data import Source, ordered_batches
 from spnet.dynamic import DynamicNetwork
 from spnet.errors import check_finite
 from spnet.losses.numerics import mean
@@ -23,7 +23,7 @@ Forward = Callable[[Tensor], Trace]
 
 @torch.no_grad()
 def collect(
-    forward: Callable[..., Trace], split: Split, batch_size: int = 256, decisions: Tensor | None = None
+    forward: Callable[..., Trace], split: Source, batch_size: int = 256, decisions: Tensor | None = None
 ) -> dict[str, Any]:
     """Run every image once. Returns tensors over N (`correct`, `predicted`, `confidence`, `decisions`, `macs`,
     `exit_stage`) and the lists `stage_correct` (per stage) and `stage_features`; plus `seconds` spent in the network.
@@ -107,7 +107,7 @@ def percent(correct: Tensor) -> float:
 
 @torch.no_grad()
 def evaluate(
-    net: DynamicNetwork, split: Split, *, batch_size: int = 256, forward: Forward | None = None
+    net: DynamicNetwork, split: Source, *, batch_size: int = 256, forward: Forward | None = None
 ) -> dict[str, Any]:
     """All figures of one network on one set, the controls included.
 
@@ -124,7 +124,7 @@ def evaluate(
 
 
 @torch.no_grad()
-def path_controls(net: DynamicNetwork, split: Split, decisions: Tensor, batch_size: int = 256) -> dict[str, float]:
+def path_controls(net: DynamicNetwork, split: Source, decisions: Tensor, batch_size: int = 256) -> dict[str, float]:
     """What input dependence wins: every image on another image's path, and everyone on one fixed path of equal cost.
 
     Both without fine-tuning. An image that left early is given the full network's remaining blocks.

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from spnet.data import Split
+from spnet.data import Source
 from spnet.dynamic import DynamicNetwork
 from spnet.errors import UserError
 from spnet.training.calibrate import calibrate, reestimate_batch_norm, spread
@@ -28,7 +28,7 @@ def finish(loop: Loop, rows: list[dict[str, Any]], made: dict[str, Any]) -> dict
     result: dict[str, Any] = {"hash": config.hash, "label": config.label, "config": config.to_json()}
     result["last"] = evaluate(net, test)
     if any(net.gated):
-        part = spread(train, CALIBRATION_IMAGES)
+        part = spread(train, CALIBRATION_IMAGES).in_memory()  # gone over many times
         result["budgets"] = [at_budget(net, part, test, budget) for budget in training.more_budgets]
         net.decision_shift.zero_()
         if training.budget:
@@ -53,7 +53,7 @@ def finish(loop: Loop, rows: list[dict[str, Any]], made: dict[str, Any]) -> dict
     return result
 
 
-def at_budget(net: DynamicNetwork, train: Split, test: Split, budget: float) -> dict[str, Any]:
+def at_budget(net: DynamicNetwork, train: Source, test: Source, budget: float) -> dict[str, Any]:
     """Figures on the test set with the thresholds calibrated to `budget` on training images.
 
     A budget no threshold reaches is said in `missed`, without figures: a finished training is not thrown away for it.

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spnet.data import Augmentation, Split, augment
+from spnet.data import Augmentation, Source
 from spnet.dynamic import DynamicNetwork
 from spnet.errors import DivergedError
 from spnet.paths.stats import always_blocks, flip_share, path_agreement
@@ -25,14 +25,14 @@ class Monitor:
     held_out: whether `split` is kept from training; decides the name of the accuracy.
     """
 
-    def __init__(self, split: Split, augmentation: Augmentation, seed: int, held_out: bool) -> None:
+    def __init__(self, split: Source, augmentation: Augmentation, seed: int, held_out: bool) -> None:
         self.split = split
         self.accuracy_name = "validation_accuracy" if held_out else "probe_accuracy"
         self.previous: Tensor | None = None
-        self.probe = spread_indices(len(split), PROBE).to(split.images.device)
-        probe = split.images[self.probe]
-        generator = torch.Generator(device=probe.device).manual_seed(seed)
-        self.second_view = augment(probe, augmentation, generator)
+        device = split.labels.device
+        self.probe = spread_indices(len(split), PROBE).to(device)
+        generator = torch.Generator(device=device).manual_seed(seed)
+        self.second_view = split.select(self.probe).views(augmentation, generator)
 
     @torch.no_grad()
     def look(self, net: DynamicNetwork) -> dict[str, Any]:

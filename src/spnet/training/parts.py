@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from spnet.data import Dataset, Split, balanced_subset, validation_part
+from spnet.data import Dataset, Source, balanced_subset, validation_part
 from spnet.errors import UserError
 from spnet.training.calibrate import spread
 from spnet.training.config import RunConfig
@@ -17,11 +17,11 @@ STEPS = 4
 
 @dataclass
 class Parts:
-    train: Split
-    watched: Split
+    train: Source
+    watched: Source
     held_out: bool
     """False when there is no validation part and `watched` is a piece of the training images."""
-    test: Split = field(repr=False)
+    test: Source = field(repr=False)
 
     @classmethod
     def of(cls, dataset: Dataset, config: RunConfig) -> "Parts":

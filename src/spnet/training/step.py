@@ -4,10 +4,12 @@ Nothing here asks the device for a value, and from one step of an epoch to the n
 same step can be captured once as a CUDA graph and replayed (spnet.training.capture).
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
-from spnet.data import Augmentation, augment, normalise
+from spnet.data import normalise
 from spnet.dynamic import DynamicNetwork
 from spnet.methods.base import Batch, Losses, Optimizer, Phase, Step
 from spnet.training.devices import MeanOverProcesses, autocast, average_gradients
@@ -22,7 +24,7 @@ class TrainingStep:
     Args:
         net, optimizer: changed in place. What the phase does not train is frozen here.
         config: where the gradient clamp is taken from.
-        augmentation: None leaves images as they are.
+        view: what is made of a batch's images before they are normalised (`Source.view`).
         streams: the epoch's random generators.
         epoch: epochs finished in this phase.
 
@@ -37,7 +39,7 @@ class TrainingStep:
         phase: Phase,
         config: Optimizer,
         *,
-        augmentation: Augmentation | None,
+        view: Callable[[Tensor], Tensor],
         streams: Streams,
         epoch: int,
         precision: str,
@@ -47,7 +49,7 @@ class TrainingStep:
         self.optimizer = optimizer
         self.phase = phase
         self.clip_value = config.clip_value
-        self.augmentation = augmentation
+        self.view = view
         self.streams = streams
         self.precision = precision
         self.world_size = world_size
@@ -61,11 +63,8 @@ class TrainingStep:
     def __call__(self, images: Tensor, labels: Tensor, *, shares: bool = False) -> None:
         """`shares` also works out each term's share of the gradient."""
         copies = self.phase.copies
-        if self.augmentation is not None or copies > 1:
-            how = self.augmentation or Augmentation(0, False)
-            images = augment(images, how, self.streams.augmentation, copies=copies)
-            labels = labels.repeat_interleave(copies)
-        pixels = normalise(images, self.mean, self.std, channels_last=self.channels_last)
+        labels = labels.repeat_interleave(copies) if copies > 1 else labels
+        pixels = normalise(self.view(images), self.mean, self.std, channels_last=self.channels_last)
         with autocast(self.precision, pixels.device):
             losses = self.phase.objective(self.net, Batch(pixels, labels, copies), self.info)
         self.tally.add(losses, labels)

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 
 import torch
 
-from spnet.build import stream_seed
 from spnet.dynamic import Noise
+from spnet.seeds import stream_seed
 
 
 class Streams:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from spnet.data import Augmentation, Split
+from spnet.data import Augmentation, Source
 from spnet.dynamic import DynamicNetwork
 from spnet.engine import Engine
 from spnet.errors import UserError
@@ -25,8 +25,8 @@ FIGURES = ("accuracy", "n", "macs_mean", "gflops_mean", "cost_ratio")
 
 def sweep(
     net: DynamicNetwork,
-    train: Split,
-    test: Split,
+    train: Source,
+    test: Source,
     *,
     augmentation: Augmentation | None = None,
     executor: str = "masked",
@@ -86,7 +86,7 @@ def refuse_static(net: DynamicNetwork) -> None:
         raise UserError("a static network has no decisions to sweep: give a run of a dynamic method.")
 
 
-def _figures(engine: Engine, test: Split, budget: float | None) -> dict[str, Any]:
+def _figures(engine: Engine, test: Source, budget: float | None) -> dict[str, Any]:
     results = collect(engine, test, 1 if engine.executor == "branching" else 256)
     found = summarise(results, engine.model.static_macs, engine.model.options)
     shares = None

@@ -66,7 +66,7 @@ def _gallery(title: str, chosen: list[int], tested: Tested, words: str = "") -> 
         cards.append(
             element(
                 "li",
-                picture(tested.images[i], f"test image {i}, {name}"),
+                picture(tested.images.select([i]).images[0], f"test image {i}, {name}"),
                 element("b", name),
                 element("span", verdict, class_=None if right else "wrong"),
                 element("span", f"cost {percent_of(tested.shares[i], 0)}"),
