@@ -77,7 +77,7 @@ def test_two_linears_are_one_linear_map():
     first, second = gate
     x = torch.randn(5, 16)
     expected = x @ (second.weight @ first.weight).T + second.weight @ first.bias + second.bias
-    torch.testing.assert_close(router.logits((), 0, x, x)[0], expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(router.step((), 0, x, x)[0], expected, atol=1e-5, rtol=1e-5)
 
 
 def test_about_half_of_the_blocks_run_at_the_start():
@@ -87,7 +87,7 @@ def test_about_half_of_the_blocks_run_at_the_start():
     opened = []
     for i, width in enumerate((*[16] * 19, *[32] * 18, *[64] * 17)):
         pooled = torch.rand(512, width, generator=generator)
-        opened.append(router.logits((), i, pooled, pooled)[0].softmax(1)[:, 1].mean())
+        opened.append(router.step((), i, pooled, pooled)[0].softmax(1)[:, 1].mean())
     assert torch.stack(opened).mean().item() == pytest.approx(0.5, abs=0.1)
 
 

@@ -76,7 +76,7 @@ def test_importing_the_package_loads_nothing_slow_and_makes_nothing():
 
 
 def test_names_lists_what_load_knows():
-    assert [name for name, _ in names()] == ["digits", "cifar10", "cifar100", "folder", "parquet"]
+    assert [name for name, _ in names()] == ["digits", "cifar10", "cifar100", "folder", "photos", "parquet"]
     assert all(text and "\n" not in text for _, text in names())
 
 

@@ -176,7 +176,7 @@ def test_names_from_elsewhere(capsys: pytest.CaptureFixture[str], monkeypatch: p
     monkeypatch.setitem(sys.modules, "my_networks", module)
     assert spnet.create_model("my_networks:tiny", "static", num_classes=4).num_classes == 4
     for name, words in (
-        ("torchvision:resnet19", "Did you mean 'resnet1"),
+        ("torchvision:resnett18", "Did you mean 'resnet18'"),
         ("timm:resnet51000", "unknown timm network"),
         ("no_such_module:build", "no_such_module"),
         ("my_networks:nothing", "has no function 'nothing'"),
