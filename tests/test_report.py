@@ -562,14 +562,15 @@ def with_network(folder: Path) -> Path:
 def test_twenty_large_runs_stay_under_five_megabytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
+    from spnet.data import Split
     from spnet.report import page as page_module
     from spnet.report.tested import Tested
 
     generator = torch.Generator().manual_seed(0)
     count, blocks = 1000, 54
+    pixels = 4 * torch.randint(0, 64, (count, 3, 32, 32), generator=generator, dtype=torch.uint8)  # 3.6 kB, CIFAR 3.1
     tested = Tested(
-        images=4
-        * torch.randint(0, 64, (count, 3, 32, 32), generator=generator, dtype=torch.uint8),  # 3.6 kB, CIFAR 3.1
+        images=Split(pixels, torch.zeros(count, dtype=torch.int64)),
         labels=[i % 100 for i in range(count)],
         predicted=[0] * count,
         shares=torch.rand(count, generator=generator).tolist(),
