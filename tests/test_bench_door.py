@@ -36,13 +36,13 @@ class Odd(nn.Module):
     """Its work depends on values in a way that no graph can hold."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * len(x.sum((1, 2, 3)).tolist())
+        return x + float(x.sum()) if x.sum() > 1e9 else x * len(x.sum((1, 2, 3)).tolist())
 
 
 def test_a_network_without_an_onnx_form_is_refused_before_any_process():
     net = create_model("resnet8", "dynamic", in_channels=1, image_size=8, hidden=4, seed=0)
     net.backbone.stem.append(Odd())  # type: ignore[operator]
-    with pytest.raises(UserError, match="no ONNX form"):
+    with pytest.raises(UserError, match="the stem"):
         bench(net, BenchConfig((0.5,), (1,), (1,), 1, 0.01))
 
 
