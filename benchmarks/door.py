@@ -20,9 +20,9 @@ import torch
 
 import spnet
 from spnet import data
-from spnet.executors.onnx.executor import OnnxExecutor, StaticExecutor
-from spnet.executors.onnx.forcing import Forcing
 from spnet.files import write_json
+from spnet.inference.runtimes.onnx.executor import OnnxExecutor, StaticExecutor
+from spnet.inference.runtimes.onnx.forcing import Forcing
 from spnet.training.finish import made_with
 
 PATHS = 32

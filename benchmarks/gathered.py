@@ -14,8 +14,8 @@ import time
 import torch
 
 from spnet import create_model
-from spnet.executors import EAGER
-from spnet.measure.machine import conv_gflops
+from spnet.bench.machine import conv_gflops
+from spnet.inference.runtimes import EAGER
 from spnet.training.finish import made_with
 
 

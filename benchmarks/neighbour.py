@@ -23,8 +23,8 @@ if sys.argv[1] == "default":
     from spnet.waiting import wait_asleep
     wait_asleep()
 import torch
-from spnet.measure.steps import Trial, random_images
-from spnet.training.config import RunConfig
+from spnet.bench.steps import Trial, random_images
+from spnet.runs.config import RunConfig
 config = RunConfig("spnet", "", "resnet20", "cifar10", {"batch_size": 64, "epochs": 1})
 print(Trial(config, random_images(256, 32), torch.device("cpu")).take(int(sys.argv[2])))
 """

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from spnet.runs import run_folder
+from spnet.runs.open import run_folder
 from spnet.training.finish import made_with
 
 SIZE = (200, 150)

@@ -16,8 +16,8 @@ from collections.abc import Callable
 
 import torch
 
+from spnet.bench.machine import conv_gflops
 from spnet.build import build_network, create_method
-from spnet.measure.machine import conv_gflops
 from spnet.methods.base import Batch, Optimizer, Step
 from spnet.training.devices import autocast, resolve_precision, reuse_freed_memory
 from spnet.training.finish import made_with

@@ -17,10 +17,10 @@ import torch
 from spnet import data, list_methods
 from spnet.methods import Method, MethodConfig, Phase
 from spnet.methods.base import classification_loss
-from spnet.paths.sampling import Draw
+from spnet.network.sampling import Draw
 from spnet.routers import PooledMLP
+from spnet.runs.config import RunConfig
 from spnet.settings import setting
-from spnet.training.config import RunConfig
 from spnet.training.fit import fit
 
 

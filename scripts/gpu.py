@@ -26,19 +26,19 @@ from gpu_pack import pack  # noqa: E402
 from gpu_print import changes, say, show_measured, show_runs  # noqa: E402
 
 from spnet import UserError, data  # noqa: E402
+from spnet.bench.steps import random_images  # noqa: E402
+from spnet.bench.ways import Check, check, fastest, hours, measure, ways  # noqa: E402
 from spnet.data import Dataset, Split, packed  # noqa: E402
 from spnet.data.cifar import CLASSES  # noqa: E402
 from spnet.data.locate import VARIABLE  # noqa: E402
-from spnet.experiments.plan import Plan  # noqa: E402
-from spnet.experiments.scales import SCALES, Scale  # noqa: E402
 from spnet.files import read_json, write_json  # noqa: E402
-from spnet.measure.steps import random_images  # noqa: E402
-from spnet.measure.ways import Check, check, fastest, hours, measure, ways  # noqa: E402
-from spnet.training.checkpoint import read_metrics  # noqa: E402
-from spnet.training.config import RunConfig  # noqa: E402
+from spnet.jobs.runner import finished, run_all  # noqa: E402
+from spnet.reproduction.plan import Plan  # noqa: E402
+from spnet.reproduction.scales import SCALES, Scale  # noqa: E402
+from spnet.runs.config import RunConfig  # noqa: E402
+from spnet.runs.folder import read_metrics  # noqa: E402
 from spnet.training.devices import resolve_precision, take_place  # noqa: E402
 from spnet.training.finish import made_with  # noqa: E402
-from spnet.training.runner import finished, run_all  # noqa: E402
 
 METHODS = ("static", "convnet-aig", "spnet")
 PAPER_EPOCHS, IMAGES = 349, 50_000

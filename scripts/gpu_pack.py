@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from spnet.files import write_atomically, write_bytes
-from spnet.training.config import RunConfig
+from spnet.runs.config import RunConfig
 
 FILES, LIMIT = 8, 16 << 20
 _TAR = 64 << 10

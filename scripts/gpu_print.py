@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from spnet.experiments.lines import Row, collect
-from spnet.experiments.methods import at
-from spnet.experiments.scales import Scale
-from spnet.experiments.table import table
-from spnet.training.board import Board
-from spnet.training.config import RunConfig
+from spnet.jobs.board import Board
+from spnet.reproduction.lines import Row, collect
+from spnet.reproduction.methods import at
+from spnet.reproduction.scales import Scale
+from spnet.reproduction.table import table
+from spnet.runs.config import RunConfig
 
 
 def say(line: str) -> None:

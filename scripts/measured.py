@@ -10,12 +10,12 @@ from functools import cache
 from pathlib import Path
 
 from spnet import experiments
-from spnet.experiments import made_by
-from spnet.experiments.methods import baseline, rows
-from spnet.experiments.output import markdown
-from spnet.experiments.plan import Plan
-from spnet.experiments.scales import SCALES
-from spnet.experiments.table import Cells
+from spnet.reproduction import made_by
+from spnet.reproduction.methods import baseline, rows
+from spnet.reproduction.output import markdown
+from spnet.reproduction.plan import Plan
+from spnet.reproduction.scales import SCALES
+from spnet.reproduction.table import Cells
 
 ROOT = Path(__file__).parent.parent
 CARDS = ROOT / "src" / "spnet" / "methods" / "cards"

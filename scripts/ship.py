@@ -14,11 +14,11 @@ from typing import Any
 
 from spnet.errors import UserError
 from spnet.files import read_json, write_bytes, write_json, write_text
+from spnet.jobs.runner import with_curves
 from spnet.report.card import card
-from spnet.runs import load, run_folder
-from spnet.training.checkpoint import read_config, without_place
-from spnet.training.config import RunConfig
-from spnet.training.runner import with_curves
+from spnet.runs.config import RunConfig
+from spnet.runs.folder import read_config, without_place
+from spnet.runs.open import load, run_folder
 
 WEIGHTS = Path(__file__).parent.parent / "src" / "spnet" / "weights"
 

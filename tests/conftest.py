@@ -11,7 +11,7 @@ from tiny import part
 
 from spnet import data
 from spnet.data import Dataset
-from spnet.training.config import RunConfig
+from spnet.runs.config import RunConfig
 from spnet.training.fit import Outcome, fit
 
 torch.set_num_threads(1)

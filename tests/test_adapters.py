@@ -17,8 +17,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import spnet
 from spnet.data import Augmentation, Dataset, Split
-from spnet.executors import branching, gathered
-from spnet.training.config import RunConfig
+from spnet.inference.runtimes import branching, gathered
+from spnet.runs.config import RunConfig
 from spnet.training.fit import fit
 
 Skipped = Callable[[Any, Tensor], Tensor]

@@ -10,9 +10,9 @@ from tiny import agreeing, stirred
 from torch import Tensor
 
 import spnet
-from spnet.executors.onnx.agreement import clear_samples, disagreement, own_decisions_disagreement, probe
-from spnet.executors.onnx.executor import OnnxExecutor, StaticExecutor
-from spnet.executors.onnx.sessions import chunk_size
+from spnet.inference.runtimes.onnx.agreement import clear_samples, disagreement, own_decisions_disagreement, probe
+from spnet.inference.runtimes.onnx.executor import OnnxExecutor, StaticExecutor
+from spnet.inference.runtimes.onnx.sessions import chunk_size
 
 MOBILE = "torchvision:mobilenet_v3_large"
 

@@ -9,12 +9,12 @@ from torch import Tensor
 
 from spnet.backbones import BlockRule, create_backbone, list_backbones
 from spnet.backbones.cifar_resnet import BasicBlock, cifar_resnet
-from spnet.dynamic import DynamicNetwork
+from spnet.bench.macs import counted_macs
 from spnet.errors import UserError
-from spnet.executors import branching, gathered
-from spnet.heads import StageHeads
-from spnet.measure.macs import counted_macs
+from spnet.inference.runtimes import branching, gathered
 from spnet.methods import method_class
+from spnet.network.dynamic import DynamicNetwork
+from spnet.network.heads import StageHeads
 from spnet.routers import PooledMLP
 
 RULES = [

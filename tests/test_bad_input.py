@@ -159,7 +159,7 @@ def test_a_sweep_of_a_static_network(refused, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_a_sweep_that_cannot_be_written(trained: Path, tmp_path: Path, refused, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("spnet.training.sweep.sweep", lambda *_, **__: pytest.fail("minutes spent for nothing"))
+    monkeypatch.setattr("spnet.inference.sweep.sweep", lambda *_, **__: pytest.fail("minutes spent for nothing"))
     (tmp_path / "file").write_text("")
     assert "cannot write" in refused("eval", trained, "--sweep", "--out", tmp_path / "file")
 

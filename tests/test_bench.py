@@ -11,12 +11,12 @@ import torch
 from tiny import images, lively
 
 from spnet import Engine, UserError, create_model
+from spnet.bench.bench import BenchConfig, _Series, _speed_up, bench
+from spnet.bench.isolated import Isolated
+from spnet.bench.latency import Timing, busy_seconds, percentiles, spread, time_calls
+from spnet.bench.profile import Profile, break_even, load_profile, profile_path, save_profile
+from spnet.bench.rivals import STATIC, build, folded, rivals_for
 from spnet.cli import main
-from spnet.measure.bench import BenchConfig, _Series, _speed_up, bench
-from spnet.measure.isolated import Isolated
-from spnet.measure.latency import Timing, busy_seconds, percentiles, spread, time_calls
-from spnet.measure.profile import Profile, break_even, load_profile, profile_path, save_profile
-from spnet.measure.rivals import STATIC, build, folded, rivals_for
 
 
 @pytest.fixture
@@ -125,9 +125,9 @@ class InThisProcess(Isolated):
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("spnet.measure.bench.Isolated", InThisProcess)
-    monkeypatch.setattr("spnet.measure.bench.rivals_for", lambda threads, batch, compiled: ["onnx-intra"])
-    monkeypatch.setattr("spnet.measure.bench.TRUSTED", 0)  # a machine that runs tests is not a quiet one
+    monkeypatch.setattr("spnet.bench.bench.Isolated", InThisProcess)
+    monkeypatch.setattr("spnet.bench.bench.rivals_for", lambda threads, batch, compiled: ["onnx-intra"])
+    monkeypatch.setattr("spnet.bench.bench.TRUSTED", 0)  # a machine that runs tests is not a quiet one
 
 
 def test_a_record(net, quick: None):
@@ -210,7 +210,7 @@ def test_the_command(cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_a_noisy_machine_writes_no_profile(
     cache: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, quick: None
 ):
-    monkeypatch.setattr("spnet.measure.bench.TRUSTED", 3)
+    monkeypatch.setattr("spnet.bench.bench.TRUSTED", 3)
     arguments = ["bench", "resnet8", "--rates", "0,0.5", "--batches", "1,2", "--threads", "1", "--rounds", "2"]
     assert main([*arguments, "--seconds", "0.01"]) == 0
     assert "no profile written" in capsys.readouterr().err and not profile_path().exists()

@@ -12,8 +12,8 @@ import pytest
 from torch import Tensor, nn
 
 from spnet import UserError, create_model
+from spnet.bench.bench import BenchConfig, bench
 from spnet.cli import main
-from spnet.measure.bench import BenchConfig, bench
 
 QUICK = ["--rounds", "1", "--seconds", "0.01", "--threads", "1", "--no-profile"]
 

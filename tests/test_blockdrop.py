@@ -11,12 +11,11 @@ from toy_networks import gradients, toy_backbone
 
 from spnet import create_model
 from spnet.backbones import create_backbone
+from spnet.bench.macs import counted_macs
 from spnet.build import build_network, create_method
-from spnet.dynamic import DynamicNetwork, Noise
 from spnet.errors import UserError
-from spnet.executors import branching, gathered
+from spnet.inference.runtimes import branching, gathered
 from spnet.losses import blockdrop_reward, bounded_probability
-from spnet.measure.macs import counted_macs
 from spnet.methods.base import Batch, Step
 from spnet.methods.blockdrop import (
     BlockDrop,
@@ -27,7 +26,8 @@ from spnet.methods.blockdrop import (
     self_critical_advantage,
 )
 from spnet.network.block import Block
-from spnet.paths.sampling import Bounded, Forced
+from spnet.network.dynamic import DynamicNetwork, Noise
+from spnet.network.sampling import Bounded, Forced
 from spnet.routers import PolicyNetwork
 from spnet.training.step import freeze
 

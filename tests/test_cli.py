@@ -332,7 +332,7 @@ def test_predict_imports_nothing_slow_beside_torch(trained: Path, tmp_path: Path
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stderr.split())
-    assert "spnet.engine" in loaded
+    assert "spnet.inference.engine" in loaded
     assert {name.split(".")[0] for name in loaded} - sys.stdlib_module_names == {"spnet", "PIL", "safetensors"}
     assert "PIL.PdfImagePlugin" not in loaded, "Pillow has imported its plugins for rare formats"
 

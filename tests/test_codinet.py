@@ -9,18 +9,18 @@ from tiny import SHAPE, full_path, images, lively, paths, plain_resnet, two_step
 from torch import Tensor
 
 from spnet import DynamicNetwork, UserError, create_model
+from spnet.bench.macs import counted_macs
 from spnet.build import build_network, create_method
 from spnet.data import augment
 from spnet.data.dataset import Augmentation
-from spnet.executors import branching, gathered
+from spnet.inference.runtimes import branching, gathered
 from spnet.losses import cost_deviation_of_mean
-from spnet.measure.macs import counted_macs
 from spnet.methods import Batch, Method, Phase, Step
 from spnet.methods.codinet import CoDiNetConfig
 from spnet.methods.spnet import SPNetConfig
-from spnet.paths.sampling import Argmax, Draw, GumbelSoft, GumbelStraightThrough
+from spnet.network.sampling import Argmax, Draw, GumbelSoft, GumbelStraightThrough
 from spnet.routers import TwoLinears
-from spnet.training.config import TrainingConfig
+from spnet.runs.config import TrainingConfig
 from spnet.training.step import freeze
 
 

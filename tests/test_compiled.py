@@ -9,9 +9,9 @@ import torch
 from tiny import SHAPE, agreeing, images
 
 from spnet import create_model, load
-from spnet.executors.compiled import compiled
-from spnet.executors.masked import Dense
-from spnet.paths.sampling import AllRun
+from spnet.inference.runtimes.compiled import compiled
+from spnet.inference.runtimes.masked import Dense
+from spnet.network.sampling import AllRun
 from spnet.training.fit import Outcome
 
 Train = Callable[..., tuple[Path, Outcome]]
@@ -78,7 +78,7 @@ def test_the_teacher_does_not_compute_with_the_students_weights(counting: Counti
 
 
 def test_how_a_step_is_computed_does_not_rename_a_run():
-    from spnet.training.config import RunConfig
+    from spnet.runs.config import RunConfig
 
     config = RunConfig("spnet", settings={"epochs": 3})
     assert config.with_settings(compile="inductor", capture=True).hash == config.hash

@@ -14,18 +14,18 @@ from torchvision.models.resnet import Bottleneck, conv1x1
 
 from spnet import DynamicNetwork, create_model, list_methods
 from spnet.backbones.base import Backbone
+from spnet.bench.macs import counted_macs
 from spnet.data import Dataset
-from spnet.dynamic import Noise
-from spnet.executors import branching, gathered
-from spnet.heads import StageHeads
-from spnet.measure.macs import counted_macs
+from spnet.inference.runtimes import branching, gathered
 from spnet.methods import Batch, Losses, Method, MethodConfig, Phase, Step
 from spnet.methods.base import classification_loss
 from spnet.network.block import Block, ResidualBlock
-from spnet.paths.sampling import GumbelStraightThrough
+from spnet.network.dynamic import Noise
+from spnet.network.heads import StageHeads
+from spnet.network.sampling import GumbelStraightThrough
 from spnet.routers import PooledMLP
+from spnet.runs.config import RunConfig
 from spnet.settings import setting
-from spnet.training.config import RunConfig
 from spnet.training.fit import fit
 
 

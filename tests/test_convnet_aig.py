@@ -15,12 +15,12 @@ from torch import Tensor
 
 from spnet import DynamicNetwork, Trace, UserError, create_model
 from spnet.build import create_method
-from spnet.dynamic import Noise
-from spnet.executors import gathered
+from spnet.inference.runtimes import gathered
 from spnet.methods import Batch, Losses, Step
 from spnet.methods.convnet_aig import ConvNetAIG, ConvNetAIGConfig
 from spnet.methods.gated import add_rate_terms
-from spnet.paths.sampling import GumbelStraightThrough, gumbel_like
+from spnet.network.dynamic import Noise
+from spnet.network.sampling import GumbelStraightThrough, gumbel_like
 
 RUN = torch.tensor([[1, 1, 0, 1], [0, 1, 0, 0], [1, 1, 1, 1]])
 """The specification's decisions: three blocks, four samples."""

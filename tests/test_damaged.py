@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from spnet import ImagesWarning, UserError, create_model, load
 from spnet.cli import main
-from spnet.export import export_onnx, open_export
+from spnet.inference.export import export_onnx, open_export
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "deploy_onnxruntime.py"
 
@@ -108,8 +108,8 @@ def test_weights_without_a_checksum_are_read(copy: Path):
 def test_shipped_weights_carry_their_checksum(name: str):
     from safetensors import safe_open
 
-    from spnet.runs import SHIPPED
-    from spnet.training.weights import checksum
+    from spnet.runs.open import SHIPPED
+    from spnet.runs.weights import checksum
 
     path = SHIPPED / name / "model.safetensors"
     with safe_open(path, "pt") as file:

@@ -14,9 +14,9 @@ from torch import Tensor
 from spnet import create_model
 from spnet.cli import main
 from spnet.data import Split
-from spnet.dynamic import DynamicNetwork
 from spnet.methods.base import Batch, Losses, Optimizer, Phase, Step
-from spnet.paths.sampling import AllRun
+from spnet.network.dynamic import DynamicNetwork
+from spnet.network.sampling import AllRun
 from spnet.training import devices
 from spnet.training import step as training_step
 from spnet.training.devices import MeanOverProcesses

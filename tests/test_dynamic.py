@@ -12,9 +12,9 @@ from torch import Tensor
 
 import spnet
 from spnet import DynamicNetwork, Trace, UserError, create_model
-from spnet.dynamic import Noise
 from spnet.methods import list_methods, method_class
-from spnet.paths.sampling import AllRun, GumbelStraightThrough, Uniform
+from spnet.network.dynamic import Noise
+from spnet.network.sampling import AllRun, GumbelStraightThrough, Uniform
 
 
 def network(method: str = "spnet", seed: int = 0, **settings) -> DynamicNetwork:

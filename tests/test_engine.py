@@ -15,7 +15,7 @@ from tiny import SHAPE, images, lively
 
 from spnet import DynamicNetwork, Engine, UserError, create_model
 from spnet.errors import ImagesWarning
-from spnet.trace import Trace
+from spnet.network.trace import Trace
 
 
 def network(**settings: Any) -> DynamicNetwork:

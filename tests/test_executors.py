@@ -9,10 +9,10 @@ from torch import Tensor
 
 from spnet import DynamicNetwork, Engine, Trace, UserError, create_model, list_methods
 from spnet.backbones import BlockRule, create_backbone
+from spnet.bench.macs import counted_macs
 from spnet.build import seeded
-from spnet.executors import EAGER, branching, gathered, masked
-from spnet.measure.macs import counted_macs
-from spnet.paths.sampling import Argmax
+from spnet.inference.runtimes import EAGER, branching, gathered, masked
+from spnet.network.sampling import Argmax
 from spnet.routers import PooledMLP
 
 

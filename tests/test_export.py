@@ -16,7 +16,7 @@ from tiny import images, lively, paths
 
 from spnet import DynamicNetwork, UserError, create_model, data
 from spnet.cli import main
-from spnet.export import export_onnx, onnx_file, open_export, parse_path
+from spnet.inference.export import export_onnx, onnx_file, open_export, parse_path
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "deploy_onnxruntime.py"
 
@@ -110,7 +110,7 @@ def test_a_graph_that_disagrees_is_not_written(net: DynamicNetwork, tmp_path: Pa
 
 
 def onnx_file_path(net: DynamicNetwork, path: list[int]) -> onnx.ModelProto:
-    from spnet.executors.onnx.network import path_model
+    from spnet.inference.runtimes.onnx.network import path_model
 
     return path_model(net, path)
 

@@ -17,17 +17,17 @@ from torch import Tensor, nn
 from toy_networks import ToyBlock, toy_backbone
 
 from spnet import DynamicNetwork, Engine, UserError, create_model, make_dynamic
-from spnet.executors.onnx import exporter
-from spnet.executors.onnx import fragment as fragments
-from spnet.executors.onnx.agreement import disagreement, own_decisions_disagreement, probe
-from spnet.executors.onnx.direct import direct
-from spnet.executors.onnx.executor import OnnxExecutor
-from spnet.executors.onnx.graph import IR_VERSION, OPSET, Graph
-from spnet.executors.onnx.network import check_form, path_model
-from spnet.executors.onnx.passes import splice
-from spnet.executors.onnx.runtime import open_session
-from spnet.executors.onnx.structure import Part, at_test, record
-from spnet.export import export_onnx
+from spnet.inference.export import export_onnx
+from spnet.inference.runtimes.onnx import exporter
+from spnet.inference.runtimes.onnx import fragment as fragments
+from spnet.inference.runtimes.onnx.agreement import disagreement, own_decisions_disagreement, probe
+from spnet.inference.runtimes.onnx.direct import direct
+from spnet.inference.runtimes.onnx.executor import OnnxExecutor
+from spnet.inference.runtimes.onnx.graph import IR_VERSION, OPSET, Graph
+from spnet.inference.runtimes.onnx.library import open_session
+from spnet.inference.runtimes.onnx.network import check_form, path_model
+from spnet.inference.runtimes.onnx.passes import splice
+from spnet.inference.runtimes.onnx.structure import Part, at_test, record
 from spnet.routers import PooledMLP, Router, State
 from spnet.routers.base import gated_blocks
 

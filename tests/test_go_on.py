@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 
 from spnet.cli import main
 from spnet.data import load
+from spnet.runs.config import RunConfig
 from spnet.training import finish
-from spnet.training.config import RunConfig
 from spnet.training.fit import fit
 
 TINY = ("--backbone", "resnet8", "--epochs", "2", "--batch-size", "8", "--validation", "0")

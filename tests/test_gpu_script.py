@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import spnet
-from spnet.training.config import RunConfig
+from spnet.runs.config import RunConfig
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 BARE = """

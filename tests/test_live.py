@@ -10,9 +10,9 @@ import pytest
 from rich.console import Console
 
 from spnet.cli.live import HEAD, _table, live, rows, state
-from spnet.training.board import Board, kind
-from spnet.training.config import RunConfig
-from spnet.training.runner import run_all
+from spnet.jobs.board import Board, kind
+from spnet.jobs.runner import run_all
+from spnet.runs.config import RunConfig
 
 
 def run_of(seed: int, backbone: str = "resnet8", method: str = "static") -> RunConfig:

@@ -11,10 +11,10 @@ from tiny import SHAPE, agreeing, full_path, images, lively
 import spnet
 from spnet.build import build_network, create_method
 from spnet.data import Dataset
-from spnet.dynamic import DynamicNetwork
 from spnet.methods import Method, Optimizer, list_methods, method_class
-from spnet.paths.sampling import AllRun
-from spnet.training.config import RunConfig
+from spnet.network.dynamic import DynamicNetwork
+from spnet.network.sampling import AllRun
+from spnet.runs.config import RunConfig
 from spnet.training.epoch import train_epoch
 from spnet.training.fit import fit
 from spnet.training.schedule import build_optimizer

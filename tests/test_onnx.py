@@ -13,12 +13,12 @@ from tiny import stirred
 from torch import Tensor, nn
 
 from spnet import DynamicNetwork, Engine, UserError, create_model, data
-from spnet.executors.onnx import executor as onnx_executor
-from spnet.executors.onnx.agreement import clear_samples, disagreement, probe
-from spnet.executors.onnx.blocked import BLOCKED, blocked
-from spnet.executors.onnx.executor import OnnxExecutor, StaticExecutor
-from spnet.executors.onnx.network import check_form, dynamic_model, path_model
-from spnet.executors.onnx.runtime import open_session
+from spnet.inference.runtimes.onnx import executor as onnx_executor
+from spnet.inference.runtimes.onnx.agreement import clear_samples, disagreement, probe
+from spnet.inference.runtimes.onnx.blocked import BLOCKED, blocked
+from spnet.inference.runtimes.onnx.executor import OnnxExecutor, StaticExecutor
+from spnet.inference.runtimes.onnx.library import open_session
+from spnet.inference.runtimes.onnx.network import check_form, dynamic_model, path_model
 
 METHODS = [
     ("dynamic", {}),

@@ -10,14 +10,14 @@ from tiny import stirred
 from torch import Tensor
 
 from spnet import DynamicNetwork, Engine, create_model
-from spnet.executors.onnx import executor as onnx_executor
-from spnet.executors.onnx.agreement import clear_samples, difference_under_rules, probe
-from spnet.executors.onnx.blocked import BLOCKED, blocked
-from spnet.executors.onnx.executor import OnnxExecutor
-from spnet.executors.onnx.forcing import force_bias
-from spnet.executors.onnx.network import dynamic_model
-from spnet.executors.onnx.runtime import open_session
-from spnet.executors.onnx.walk import Rules
+from spnet.inference.runtimes.onnx import executor as onnx_executor
+from spnet.inference.runtimes.onnx.agreement import clear_samples, difference_under_rules, probe
+from spnet.inference.runtimes.onnx.blocked import BLOCKED, blocked
+from spnet.inference.runtimes.onnx.executor import OnnxExecutor
+from spnet.inference.runtimes.onnx.forcing import force_bias
+from spnet.inference.runtimes.onnx.library import open_session
+from spnet.inference.runtimes.onnx.network import dynamic_model
+from spnet.inference.runtimes.onnx.walk import Rules
 
 METHODS = [
     ("spnet", "", {}),

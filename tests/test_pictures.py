@@ -223,7 +223,7 @@ def test_mirroring_has_a_switch_of_its_own(flip: str, mirrored: bool, tmp_path: 
 
 
 def test_the_switch_renames_no_old_run_and_takes_nothing_else() -> None:
-    from spnet.training.config import RunConfig
+    from spnet.runs.config import RunConfig
 
     plain = RunConfig("static", "", "resnet8", "digits", {"epochs": 3})
     assert plain.hash == plain.with_settings(flip="auto").hash != plain.with_settings(flip=True).hash

@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from spnet import data
+from spnet.bench.profile import profile_path
 from spnet.cli import main
 from spnet.data.cache import cache_root
 from spnet.errors import UserError
-from spnet.measure.profile import profile_path
 
 
 @pytest.fixture

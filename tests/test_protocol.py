@@ -14,12 +14,12 @@ import spnet
 from spnet import DynamicNetwork, Engine, Trace, UserError, create_model
 from spnet.backbones import BlockRule, create_backbone
 from spnet.data import Augmentation, Dataset, Split, augment
-from spnet.paths.stats import evolution_kl
+from spnet.inference import calibrate as calibration
+from spnet.inference.calibrate import calibrate, mean_cost, reestimate_batch_norm, spread, spread_indices
+from spnet.inference.evaluate import collect, evaluate, fixed_path, path_controls, summarise
+from spnet.network.path_statistics import evolution_kl
 from spnet.routers import PooledMLP, Router, State
-from spnet.training import calibrate as calibration
 from spnet.training import monitor as monitoring
-from spnet.training.calibrate import calibrate, mean_cost, reestimate_batch_norm, spread, spread_indices
-from spnet.training.evaluate import collect, evaluate, fixed_path, path_controls, summarise
 from spnet.training.finish import at_budget
 from spnet.training.monitor import Monitor
 
@@ -99,7 +99,7 @@ def test_a_missed_budget_does_not_throw_a_training_away():
 
 
 def test_the_threshold_is_saved_with_the_network(tmp_path: Path):
-    from spnet.training.checkpoint import load_weights, save_network
+    from spnet.runs.folder import load_weights, save_network
 
     net = network()
     calibrate(net, pixels(60), 0.6)

@@ -8,17 +8,17 @@ import torch
 from tiny import SHAPE, agreeing, empty_path, full_path, images, lively, paths, plain_resnet, two_steps
 
 from spnet import DynamicNetwork, UserError, create_model
+from spnet.bench.macs import counted_macs
 from spnet.build import build_network, create_method
-from spnet.executors import branching, gathered
+from spnet.inference.runtimes import branching, gathered
 from spnet.losses import contrastive_relation, path_vectors
-from spnet.measure.macs import counted_macs
 from spnet.methods import Batch, Method, Step
 from spnet.methods.rdi_net import PathQueue, RDINet, RDINetConfig
 from spnet.methods.spnet import SPNetConfig
-from spnet.paths.sampling import Argmax, GumbelSoft, GumbelStraightThrough, Uniform
+from spnet.network.sampling import Argmax, GumbelSoft, GumbelStraightThrough, Uniform
 from spnet.routers import Relational
 from spnet.routers.relational import aggregate
-from spnet.training.config import TrainingConfig
+from spnet.runs.config import TrainingConfig
 from spnet.training.step import freeze
 
 

@@ -28,8 +28,8 @@ from spnet.report.numbers import duration, fixed, significant, standard_error
 from spnet.report.run import read_run
 from spnet.report.sections.comparison import accuracy
 from spnet.report.sections.images import _extremes
-from spnet.training.checkpoint import read_metrics
-from spnet.training.config import RunConfig
+from spnet.runs.config import RunConfig
+from spnet.runs.folder import read_metrics
 from spnet.training.fit import fit
 
 SECTIONS = (
@@ -544,7 +544,7 @@ def with_network(folder: Path) -> Path:
 
     from spnet import data
     from spnet.build import build_network, create_method
-    from spnet.training.checkpoint import read_config, save_network
+    from spnet.runs.folder import read_config, save_network
 
     config, facts = read_config(folder)
     method = create_method(config.method, config.wrapper, config.method_settings)

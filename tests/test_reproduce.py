@@ -9,10 +9,10 @@ import pytest
 
 from spnet import experiments
 from spnet.cli import main
-from spnet.experiments import figure2, figure3, table1
-from spnet.experiments.output import Printed, write_tables
-from spnet.experiments.plan import READINGS, Plan
-from spnet.experiments.scales import SCALES
+from spnet.reproduction import figure2, figure3, table1
+from spnet.reproduction.output import Printed, write_tables
+from spnet.reproduction.plan import READINGS, Plan
+from spnet.reproduction.scales import SCALES
 
 
 def plan(scale: str, seeds: int = 1) -> Plan:

@@ -74,7 +74,7 @@ def test_kill_minus_nine_three_times(tmp_path: Path):
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run stopped after its second of three epochs, as a kill between two epochs leaves it."""
     from spnet import data
-    from spnet.training.config import RunConfig
+    from spnet.runs.config import RunConfig
     from spnet.training.fit import fit
 
     folder = tmp_path_factory.mktemp("stopped")

@@ -7,7 +7,7 @@ import torch
 from tiny import SHAPE, images, lively
 
 from spnet import create_model
-from spnet.paths.sampling import GumbelStraightThrough
+from spnet.network.sampling import GumbelStraightThrough
 from spnet.routers import PooledMLP, Router
 from spnet.routers.base import drop
 

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from spnet.experiments.lines import Row, collect
-from spnet.experiments.output import comma_separated, markdown
-from spnet.experiments.remarks import beaten_by_static, made_differently, missed
-from spnet.experiments.stability import _after_warm_up
-from spnet.experiments.statistics import paired_difference, summary
-from spnet.experiments.table import table
-from spnet.experiments.table2 import _by_recipe
-from spnet.experiments.table3 import _gains
-from spnet.training.config import RunConfig
-from spnet.training.runner import run_all, unique
+from spnet.jobs.runner import run_all, unique
+from spnet.reproduction.lines import Row, collect
+from spnet.reproduction.output import comma_separated, markdown
+from spnet.reproduction.remarks import beaten_by_static, made_differently, missed
+from spnet.reproduction.stability import _after_warm_up
+from spnet.reproduction.statistics import paired_difference, summary
+from spnet.reproduction.table import table
+from spnet.reproduction.table2 import _by_recipe
+from spnet.reproduction.table3 import _gains
+from spnet.runs.config import RunConfig
 
 TINY = {"epochs": 2, "batch_size": 128, "validation": 0.0, "subset": 256}
 
@@ -96,8 +96,8 @@ def test_a_time_limit_stops_what_runs_and_starts_nothing_more(tmp_path: Path) ->
 SCRIPT = """
 import json, sys
 from pathlib import Path
-from spnet.training.config import RunConfig
-from spnet.training.runner import run_all
+from spnet.runs.config import RunConfig
+from spnet.jobs.runner import run_all
 root = Path(sys.argv[1])
 runs = [RunConfig.from_json(record) for record in json.loads(sys.argv[2])]
 sys.exit(len(run_all(runs, results=root / "results", work=root / "work", pause=0.05).failed))

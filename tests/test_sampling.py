@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spnet.paths.sampling import (
+from spnet.network.sampling import (
     AllRun,
     Argmax,
     Bounded,

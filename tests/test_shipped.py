@@ -12,12 +12,13 @@ import torch
 from PIL import Image
 
 import spnet
-from spnet import UserError, create_model, runs
+from spnet import UserError, create_model
 from spnet.cli import main
 from spnet.data.cifar_classes import CIFAR10
 from spnet.files import read_json
-from spnet.training import checkpoint
-from spnet.training.config import RunConfig
+from spnet.runs import folder as checkpoint
+from spnet.runs import open as runs
+from spnet.runs.config import RunConfig
 
 ship: Callable[..., Path] = runpy.run_path(str(Path(__file__).parent.parent / "scripts" / "ship.py"))["ship"]
 

@@ -15,15 +15,15 @@ import torch
 from tiny import lively
 
 from spnet import Engine, create_model, data, list_backbones, list_methods, load
+from spnet.bench.bench import BenchConfig, bench
 from spnet.cli import main
 from spnet.data import Split
-from spnet.executors import EAGER
-from spnet.export import export_onnx, open_export
-from spnet.measure.bench import BenchConfig, bench
+from spnet.inference.calibrate import calibrate
+from spnet.inference.evaluate import evaluate
+from spnet.inference.export import export_onnx, open_export
+from spnet.inference.runtimes import EAGER
+from spnet.inference.sweep import sweep
 from spnet.report import write_report
-from spnet.training.calibrate import calibrate
-from spnet.training.evaluate import evaluate
-from spnet.training.sweep import sweep
 
 
 def process() -> dict[str, Any]:

@@ -13,15 +13,15 @@ from toy_networks import gradients, toy_backbone
 
 from spnet import create_model
 from spnet.backbones import create_backbone
+from spnet.bench.macs import counted_macs
 from spnet.build import build_network, create_method
-from spnet.dynamic import DynamicNetwork, Noise
 from spnet.errors import UserError
-from spnet.executors import branching, gathered
-from spnet.measure.macs import counted_macs
+from spnet.inference.runtimes import branching, gathered
 from spnet.methods.base import Batch, Step
 from spnet.methods.skipnet import SkipNet, SkipNetConfig, SoftProbability
-from spnet.paths.sampling import StraightThrough
-from spnet.paths.stats import execution_rate_per_block
+from spnet.network.dynamic import DynamicNetwork, Noise
+from spnet.network.path_statistics import execution_rate_per_block
+from spnet.network.sampling import StraightThrough
 from spnet.routers import FeedForward, Recurrent
 from spnet.training.step import freeze
 

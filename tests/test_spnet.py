@@ -23,11 +23,11 @@ import spnet
 from spnet import DynamicNetwork, Trace, UserError, create_model
 from spnet.auxiliary import AuxiliaryModule, momentum_update
 from spnet.build import build_network, create_method
-from spnet.dynamic import Noise
 from spnet.losses import feature_evolution, logit_alignment, path_alignment
 from spnet.methods import Batch, Losses, Phase, Step
 from spnet.methods import spnet as module
 from spnet.methods.spnet import SPNet, SPNetConfig
+from spnet.network.dynamic import Noise
 from spnet.training.step import freeze
 
 

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spnet.paths.stats import (
+from spnet.network.path_statistics import (
     always_blocks,
     decision_entropy,
     distinct_paths,

@@ -10,10 +10,10 @@ from tiny import lively, part
 from spnet import DynamicNetwork, Engine, UserError, create_model, data, load
 from spnet.cli import main
 from spnet.data import Dataset
+from spnet.inference.calibrate import calibrate, mean_cost, reestimate_batch_norm
+from spnet.inference.evaluate import collect, percent
+from spnet.inference.sweep import BUDGETS, CONFIDENCES, EXIT_BUDGET, sweep
 from spnet.report.sweep import HEAD, LINES, cells, picture, text
-from spnet.training.calibrate import calibrate, mean_cost, reestimate_batch_norm
-from spnet.training.evaluate import collect, percent
-from spnet.training.sweep import BUDGETS, CONFIDENCES, EXIT_BUDGET, sweep
 
 ROW = {
     "budget", "exit_confidence", "reestimated", "calibration_cost", "accuracy", "n", "macs_mean", "gflops_mean",
@@ -33,8 +33,8 @@ def rows(trained: Path, dataset: Dataset) -> list[dict]:
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("spnet.training.sweep.BUDGETS", (0.02, 0.7))
-    monkeypatch.setattr("spnet.training.sweep.CONFIDENCES", (0.9,))
+    monkeypatch.setattr("spnet.inference.sweep.BUDGETS", (0.02, 0.7))
+    monkeypatch.setattr("spnet.inference.sweep.CONFIDENCES", (0.9,))
 
 
 def state(net: DynamicNetwork) -> dict[str, torch.Tensor]:
@@ -88,8 +88,8 @@ def test_early_exits_are_what_one_gets_by_hand(
     net = load(trained)
     with torch.no_grad():
         confidence = float(net(dataset.test.images).stage_logits[0].softmax(1).amax(1).median())
-    monkeypatch.setattr("spnet.training.sweep.CONFIDENCES", (confidence,))
-    monkeypatch.setattr("spnet.training.sweep.EXIT_BUDGET", 0.4)  # with half of the images gone, 0.8 is out of reach
+    monkeypatch.setattr("spnet.inference.sweep.CONFIDENCES", (confidence,))
+    monkeypatch.setattr("spnet.inference.sweep.EXIT_BUDGET", 0.4)  # with half of the images gone, 0.8 is out of reach
     *_, alone, combined = sweep(net, dataset.train, dataset.test)
     for row in (alone, combined):
         engine = Engine(net, "masked", exit_confidence=confidence)

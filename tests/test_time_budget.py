@@ -9,12 +9,12 @@ import torch
 from tiny import SHAPE, lively
 
 from spnet import DynamicNetwork, Engine, UserError, create_model
+from spnet.bench.latency import Timing
+from spnet.bench.profile import Profile, save_profile
 from spnet.cli import main
 from spnet.data import Split
-from spnet.measure.latency import Timing
-from spnet.measure.profile import Profile, save_profile
-from spnet.measure.time_budget import Latency, calibrate_to_time
-from spnet.training.calibrate import mean_cost
+from spnet.inference.calibrate import mean_cost
+from spnet.inference.time_budget import Latency, calibrate_to_time
 
 START, WHOLE = 0.2e-3, 2e-3
 """Seconds of the pretended machine: before the first multiply-add, and for the static network's."""
@@ -34,15 +34,15 @@ def pixels(count: int = 200) -> torch.Tensor:
 def clock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[int], None]:
     """A machine whose time is START and a part of WHOLE for each multiply-add; no profile was measured on it."""
     monkeypatch.setenv("SPNET_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("spnet.measure.time_budget.IMAGES", IMAGES)
-    monkeypatch.setattr("spnet.measure.time_budget.PASSES", 2)
+    monkeypatch.setattr("spnet.inference.time_budget.IMAGES", IMAGES)
+    monkeypatch.setattr("spnet.inference.time_budget.PASSES", 2)
 
     def start(static_macs: int) -> None:
         def time_calls(calls: list, min_seconds: float) -> Timing:
             macs = [float(call().macs.sum()) for call in calls]
             return Timing(tuple(START + WHOLE * m / static_macs for m in macs), cpu=1.0, others=0.0)
 
-        monkeypatch.setattr("spnet.measure.time_budget.time_calls", time_calls)
+        monkeypatch.setattr("spnet.inference.time_budget.time_calls", time_calls)
 
     return start
 
@@ -81,7 +81,7 @@ def test_a_part_of_the_way_from_the_fastest_to_the_slowest_is_never_out_of_reach
 def test_where_skipping_saves_no_time_every_block_runs(clock, monkeypatch: pytest.MonkeyPatch):
     net = network()
     steady = Timing((1e-3,) * IMAGES, cpu=1.0, others=0.0)
-    monkeypatch.setattr("spnet.measure.time_budget.time_calls", lambda calls, seconds: steady)
+    monkeypatch.setattr("spnet.inference.time_budget.time_calls", lambda calls, seconds: steady)
     engine = Engine(net, "gathered")
     assert engine.calibrate(pixels(), budget_ms="50%") == pytest.approx(mean_cost_at(net, 64.0))
     with pytest.raises(UserError, match="or 0% to 100%; not '120%'"):
@@ -125,7 +125,7 @@ def test_an_interrupted_search_leaves_the_threshold_as_it_was(clock, monkeypatch
         raise KeyboardInterrupt
 
     net = network()
-    monkeypatch.setattr("spnet.measure.time_budget.time_calls", interrupted)
+    monkeypatch.setattr("spnet.inference.time_budget.time_calls", interrupted)
     net.decision_shift.fill_(0.7)
     with pytest.raises(KeyboardInterrupt):
         Engine(net, "gathered").calibrate(pixels(), budget_ms=1.0)

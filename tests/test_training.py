@@ -18,16 +18,16 @@ import spnet
 from spnet import DivergedError, DynamicNetwork, UserError, create_model
 from spnet.build import build_network, create_method
 from spnet.data import Augmentation, Dataset, Split, validation_part
+from spnet.inference.calibrate import calibrate
+from spnet.inference.evaluate import evaluate
 from spnet.methods import Batch, Losses, Method, Optimizer, Step
 from spnet.methods import spnet as spnet_module
 from spnet.methods.base import backbone_only, everything, router_only
-from spnet.training import checkpoint
+from spnet.runs import folder as checkpoint
+from spnet.runs.config import RunConfig, TrainingConfig
 from spnet.training import finish as finish_module
 from spnet.training import fit as fit_module
-from spnet.training.calibrate import calibrate
-from spnet.training.config import RunConfig, TrainingConfig
 from spnet.training.epoch import check_weights, train_epoch
-from spnet.training.evaluate import evaluate
 from spnet.training.fit import Outcome, fit
 from spnet.training.schedule import build_optimizer, learning_rate
 from spnet.training.step import freeze, gradient_shares
@@ -302,7 +302,7 @@ def test_the_last_good_state_is_kept_and_goes_on(train: Train, tmp_path: Path, m
 
 def go_on(folder: Path, **options) -> Outcome:
     """Resume a run that the `train` fixture began."""
-    from spnet.training.checkpoint import read_config
+    from spnet.runs.folder import read_config
 
     dataset = part(spnet.data.load("digits"), train=64, test=40)  # type: ignore[attr-defined]
     return fit(read_config(folder)[0], dataset, folder, resume=True, **options)

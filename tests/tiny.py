@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spnet.data import Augmentation, Dataset, Source, Split
-from spnet.dynamic import DynamicNetwork
 from spnet.methods.base import Batch, Method, Optimizer, Phase, Step
-from spnet.paths.sampling import Draw
+from spnet.network.dynamic import DynamicNetwork
+from spnet.network.sampling import Draw
 from spnet.training.epoch import train_epoch
 from spnet.training.schedule import build_optimizer
 from spnet.training.step import freeze

@@ -11,22 +11,22 @@ if TYPE_CHECKING:
     from spnet.backbones.adapters import register_adapter
     from spnet.backbones.adapters.find import find_blocks
     from spnet.build import create_model
-    from spnet.dynamic import DynamicNetwork
-    from spnet.engine import Engine
+    from spnet.inference.engine import Engine
     from spnet.make import make_dynamic
     from spnet.methods import list_methods
-    from spnet.runs import load
-    from spnet.trace import Trace
+    from spnet.network.dynamic import DynamicNetwork
+    from spnet.network.trace import Trace
+    from spnet.runs.open import load
 
 _HOMES = {
-    "DynamicNetwork": "spnet.dynamic",
-    "Engine": "spnet.engine",
-    "Trace": "spnet.trace",
+    "DynamicNetwork": "spnet.network.dynamic",
+    "Engine": "spnet.inference.engine",
+    "Trace": "spnet.network.trace",
     "create_model": "spnet.build",
     "find_blocks": "spnet.backbones.adapters.find",
     "list_backbones": "spnet.backbones",
     "list_methods": "spnet.methods",
-    "load": "spnet.runs",
+    "load": "spnet.runs.open",
     "make_dynamic": "spnet.make",
     "register_adapter": "spnet.backbones.adapters",
 }
@@ -38,7 +38,7 @@ def __getattr__(name: str) -> Any:
 
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
-    if name in ("losses", "methods", "backbones", "routers", "data", "training", "executors"):
+    if name in ("losses", "methods", "backbones", "routers", "data", "training", "inference", "runs"):
         return importlib.import_module(f"spnet.{name}")
     raise AttributeError(f"module 'spnet' has no attribute '{name}'")
 

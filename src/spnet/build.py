@@ -13,9 +13,9 @@ import torch
 
 from spnet.backbones import create_backbone, import_backbone
 from spnet.backbones.base import Backbone
-from spnet.dynamic import DynamicNetwork
 from spnet.errors import UserError
 from spnet.methods import WRAPPERS, Method, check_composition, method_class, wrapper_class
+from spnet.network.dynamic import DynamicNetwork
 from spnet.seeds import stream_seed
 from spnet.settings import fill, refuse_unknown, shown
 

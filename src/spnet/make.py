@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from spnet.backbones.adapters.assemble import adapt
 from spnet.build import around, create_method, method_configs, seeded
-from spnet.dynamic import DynamicNetwork
 from spnet.errors import UserError
+from spnet.network.dynamic import DynamicNetwork
 from spnet.settings import names
 
 

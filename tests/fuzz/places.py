@@ -29,11 +29,11 @@ from judge import call, command
 from PIL import Image
 from safetensors.torch import load, save
 
+from spnet.bench.profile import Profile, profile_path, save_profile
 from spnet.cli import main
-from spnet.export import open_export
-from spnet.export.reader import UNSIGNED, signature
-from spnet.measure.profile import Profile, profile_path, save_profile
-from spnet.training.weights import to_bytes
+from spnet.inference.export import open_export
+from spnet.inference.export.reader import UNSIGNED, signature
+from spnet.runs.weights import to_bytes
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 CLASSES = ("ant", "bee", "cow")

@@ -18,7 +18,7 @@ from spnet.losses import (
     self_critical,
     skip_rewards,
 )
-from spnet.paths.sampling import Bounded, Categorical
+from spnet.network.sampling import Bounded, Categorical
 
 PROPERTY = settings(max_examples=25, deadline=None, database=None, derandomize=True)
 

@@ -34,9 +34,9 @@ def configure(parser: Parser, argv: list[str]) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    from spnet.executors.onnx.runtime import load_runtime
-    from spnet.measure.bench import OWN, BenchConfig, bench
-    from spnet.measure.profile import Profile, save_profile
+    from spnet.bench.bench import OWN, BenchConfig, bench
+    from spnet.bench.profile import Profile, save_profile
+    from spnet.inference.runtimes.onnx.library import load_runtime
     from spnet.settings import convert
     from spnet.training.finish import made_with
 
@@ -74,8 +74,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     elif not args.no_profile and any(isinstance(rate, float) for rate in rates):
         print("no profile written: it takes two rates and three undisturbed rounds in each", file=sys.stderr)
     if args.out:
+        from spnet.bench.picture import draw
         from spnet.files import write_json
-        from spnet.measure.picture import draw
 
         write_json(Path(args.out) / "bench.json", result)
         if not draw(result, Path(args.out) / "bench.png"):
@@ -95,8 +95,8 @@ def _network(args: argparse.Namespace, real: bool, count: int) -> tuple[Any, Any
     from spnet.build import create_model
     from spnet.data.match import load_for
     from spnet.errors import UserError
-    from spnet.runs import load, run_folder
-    from spnet.training.checkpoint import read_config
+    from spnet.runs.folder import read_config
+    from spnet.runs.open import load, run_folder
 
     if args.network in list_backbones():
         if real:
@@ -114,7 +114,7 @@ def _network(args: argparse.Namespace, real: bool, count: int) -> tuple[Any, Any
 
 
 def describe(result: dict[str, Any]) -> str:
-    from spnet.measure.bench import describe as cell
+    from spnet.bench.bench import describe as cell
 
     facts = result["made_with"]
     lines = [

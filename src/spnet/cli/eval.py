@@ -14,8 +14,8 @@ from spnet.terminal import printable
 
 if TYPE_CHECKING:
     from spnet.data import Dataset
-    from spnet.dynamic import DynamicNetwork
-    from spnet.training.config import RunConfig
+    from spnet.network.dynamic import DynamicNetwork
+    from spnet.runs.config import RunConfig
 
 
 def configure(parser: Parser, argv: list[str]) -> None:
@@ -52,12 +52,12 @@ def _milliseconds(text: str) -> float | str:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    from spnet.engine import Engine
     from spnet.errors import UserError
-    from spnet.runs import load, run_folder
-    from spnet.training.calibrate import spread
-    from spnet.training.checkpoint import read_config
-    from spnet.training.evaluate import evaluate
+    from spnet.inference.calibrate import spread
+    from spnet.inference.engine import Engine
+    from spnet.inference.evaluate import evaluate
+    from spnet.runs.folder import read_config
+    from spnet.runs.open import load, run_folder
     from spnet.training.finish import CALIBRATION_IMAGES
 
     config, _ = read_config(run_folder(args.run))
@@ -103,13 +103,13 @@ def _identity(args: argparse.Namespace, config: "RunConfig", executor: str) -> d
 
 
 def _sweep(args: argparse.Namespace, config: "RunConfig", net: "DynamicNetwork") -> dict[str, Any]:
-    from spnet.engine import Engine
     from spnet.errors import UserError
     from spnet.files import write_json
+    from spnet.inference.calibrate import spread
+    from spnet.inference.engine import Engine
+    from spnet.inference.sweep import refuse_static, sweep
     from spnet.report.sweep import FILE, line, write
-    from spnet.training.calibrate import spread
     from spnet.training.finish import CALIBRATION_IMAGES
-    from spnet.training.sweep import refuse_static, sweep
 
     own = ("budget", "budget_ms", "max_cost", "exit_confidence")
     given = [f"--{name.replace('_', '-')}" for name in own if getattr(args, name) is not None]

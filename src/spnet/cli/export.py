@@ -24,14 +24,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from dataclasses import asdict
 
     from spnet.errors import UserError
-    from spnet.executors.onnx.runtime import load_runtime
-    from spnet.runs import load, run_folder
-    from spnet.training.checkpoint import read_config
+    from spnet.inference.runtimes.onnx.library import load_runtime
+    from spnet.runs.folder import read_config
+    from spnet.runs.open import load, run_folder
 
     if args.batch_form and args.static_path is not None:
         raise UserError("--batch-form and --static-path exclude each other: a static path takes any batch anyway.")
     load_runtime()
-    from spnet.export import export_onnx, parse_path
+    from spnet.inference.export import export_onnx, parse_path
 
     config, facts = read_config(run_folder(args.run))
     net = load(args.run)

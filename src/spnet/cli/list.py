@@ -45,7 +45,7 @@ def _entries(kind: str) -> list[tuple[str, str]]:
 def _pretrained() -> list[dict[str, Any]]:
     """The networks of the package with the figures of their records."""
     from spnet.files import read_json
-    from spnet.runs import run_folder, shipped
+    from spnet.runs.open import run_folder, shipped
 
     entries = []
     for name in shipped():

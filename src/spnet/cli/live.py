@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from spnet.training.board import Board
+    from spnet.jobs.board import Board
 
 HEAD = ("runs", "done", "a run takes", "running for", "failed")
 

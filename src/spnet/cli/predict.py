@@ -29,9 +29,9 @@ def configure(parser: Parser, argv: list[str]) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from spnet.data.pictures import read_picture
-    from spnet.engine import Engine
     from spnet.errors import UserError, check_finite
-    from spnet.runs import load, recorded_cost
+    from spnet.inference.engine import Engine
+    from spnet.runs.open import load, recorded_cost
     from spnet.terminal import say
 
     engine = Engine(load(args.run), args.executor, expected_cost=recorded_cost(args.run), **rules_of(args))

@@ -14,7 +14,7 @@ def configure(parser: Parser, argv: list[str]) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from spnet.report import write_report
-    from spnet.runs import run_folder
+    from spnet.runs.open import run_folder
 
     write_report([run_folder(name) for name in args.runs], Path(args.out))
     return {"page": args.out, "runs": args.runs}

@@ -12,9 +12,9 @@ IMAGES = {"digits": 1347, "cifar10": 50_000, "cifar100": 50_000}
 
 
 def configure(parser: Parser, argv: list[str]) -> None:
-    from spnet.experiments import TARGETS
-    from spnet.experiments.plan import FITTING, READINGS
-    from spnet.experiments.scales import SCALES
+    from spnet.reproduction import TARGETS
+    from spnet.reproduction.plan import FITTING, READINGS
+    from spnet.reproduction.scales import SCALES
 
     parser.add_argument("target", metavar="TARGET", help=f"{', '.join(TARGETS)}, or all of the paper's")
     parser.add_argument("--scale", default="digits", metavar="S", help=f"{', '.join(SCALES)} (default digits)")
@@ -38,7 +38,7 @@ def configure(parser: Parser, argv: list[str]) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from spnet import experiments
-    from spnet.training.runner import NETWORKS, finished, run_all, unique
+    from spnet.jobs.runner import NETWORKS, finished, run_all, unique
 
     plan = _plan(args)
     targets = experiments.PAPER if args.target == "all" else (args.target,)
@@ -75,9 +75,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def _plan(args: argparse.Namespace) -> Any:
     from spnet.data.spec import parse
     from spnet.errors import UserError, choose
-    from spnet.experiments import TARGETS
-    from spnet.experiments.plan import FITTING, READINGS, Plan
-    from spnet.experiments.scales import SCALES
+    from spnet.reproduction import TARGETS
+    from spnet.reproduction.plan import FITTING, READINGS, Plan
+    from spnet.reproduction.scales import SCALES
 
     choose("target", args.target, (*TARGETS, "all"))
     scale = SCALES[choose("scale", args.scale, SCALES)]
@@ -95,8 +95,8 @@ def _plan(args: argparse.Namespace) -> Any:
 
 
 def _listed(args: argparse.Namespace, runs: list[Any], networks: set[str], results: Path) -> dict[str, Any]:
-    from spnet.experiments.estimate import seconds
-    from spnet.training.runner import finished
+    from spnet.jobs.runner import finished
+    from spnet.reproduction.estimate import seconds
 
     todo = [r for r in runs if not finished(r, results, network=r.hash in networks)]
     listed = [

@@ -64,15 +64,15 @@ def _base(named: argparse.Namespace) -> Any:
     from spnet.backbones import import_backbone
     from spnet.methods import Method, method_class
     from spnet.recipes import recipe
-    from spnet.training.config import RunConfig
+    from spnet.runs.config import RunConfig
 
     if named.resume:
-        from spnet.training.checkpoint import read_config
+        from spnet.runs.folder import read_config
 
         return read_config(Path(named.resume))[0]
     if named.init and not named.recipe and not _chooses(named):
-        from spnet.runs import run_folder
-        from spnet.training.checkpoint import read_config
+        from spnet.runs.folder import read_config
+        from spnet.runs.open import run_folder
 
         return read_config(run_folder(named.init))[0]
     start = recipe(named.recipe) if named.recipe else (recipe("digits") if not _chooses(named) else None)
@@ -82,8 +82,8 @@ def _base(named: argparse.Namespace) -> Any:
     method, wrapper = named.method or start.method, named.wrapper if named.wrapper is not None else start.wrapper
     if named.method and named.method != start.method:
         from spnet.build import method_configs
+        from spnet.runs.config import TrainingConfig
         from spnet.settings import names
-        from spnet.training.config import TrainingConfig
 
         kept = {n for c in (TrainingConfig, *method_configs(method, wrapper)) for n in names(c)}
         settings = {name: value for name, value in settings.items() if name in kept}
@@ -145,7 +145,7 @@ def _train(args: argparse.Namespace, config: Any, asked: bool) -> dict[str, Any]
     import torch
 
     from spnet import data
-    from spnet.runs import run_folder
+    from spnet.runs.open import run_folder
     from spnet.training.fit import fit
     from spnet.training.parts import with_fitting_batch
 
@@ -189,8 +189,8 @@ def _train(args: argparse.Namespace, config: Any, asked: bool) -> dict[str, Any]
 def _data_of(args: argparse.Namespace, config: Any, init: Path | None) -> str:
     """Where the images lie: as the command says, else where they lay for the run that is continued or started from."""
     from spnet.data.spec import sized_as
-    from spnet.training.checkpoint import read_config
-    from spnet.training.facts import home_of_data
+    from spnet.runs.facts import home_of_data
+    from spnet.runs.folder import read_config
 
     if args.data:
         if args.resume and args.data.partition(":")[0] != config.data_name:

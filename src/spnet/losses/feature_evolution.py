@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from spnet.errors import choose
-from spnet.losses.numerics import identity, mean, mean_where, softmax_kl, unit, widened
+from spnet.numerics import identity, mean, mean_where, softmax_kl, unit, widened
 
 Triple = tuple[Tensor, Tensor, Tensor]
 FORMS = ("within-stage", "stage", "kl")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from spnet.errors import choose
-from spnet.losses.numerics import by_option_count, check_alike, mean, softmax_kl, widened
+from spnet.numerics import by_option_count, check_alike, mean, softmax_kl, widened
 
 
 def path_alignment(

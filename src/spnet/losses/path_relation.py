@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from spnet.losses.numerics import mean, widened
+from spnet.numerics import mean, widened
 
 
 def path_vectors(gates: Sequence[Tensor]) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from spnet.errors import choose
-from spnet.losses.numerics import widened
+from spnet.numerics import widened
 
 
 def bernoulli_log_prob(prob: Tensor, ran: Tensor) -> Tensor:

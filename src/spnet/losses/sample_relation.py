@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spnet.losses.numerics import mean, unit, widened
+from spnet.numerics import mean, unit, widened
 
 
 def contrastive_relation(q_BD: Tensor, k_BD: Tensor, negatives_MD: Tensor, temperature: float = 1.0) -> Tensor:

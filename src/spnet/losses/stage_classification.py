@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spnet.losses.numerics import widened
+from spnet.numerics import widened
 
 
 def stage_classification(stage_logits: Sequence[Tensor], labels: Tensor, weights: Sequence[float]) -> Tensor:

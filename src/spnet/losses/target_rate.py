@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from spnet.errors import choose
-from spnet.losses.numerics import by_option_count, mean, widened
+from spnet.numerics import by_option_count, mean, widened
 
 
 def execution_rates(gates: Sequence[Tensor], option_costs: Sequence[Tensor] | None = None) -> Tensor:

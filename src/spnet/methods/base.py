@@ -13,13 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spnet.backbones.base import Backbone
-from spnet.dynamic import DynamicNetwork, Noise
-from spnet.heads import StageHeads
+from spnet.network.dynamic import DynamicNetwork, Noise
+from spnet.network.heads import StageHeads
 from spnet.network.rule import BlockRule
-from spnet.paths.sampling import Sampler
+from spnet.network.sampling import Sampler
+from spnet.network.trace import Trace
 from spnet.routers.base import Router
 from spnet.settings import setting
-from spnet.trace import Trace
 
 
 @dataclass(frozen=True)

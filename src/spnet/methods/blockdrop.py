@@ -25,16 +25,16 @@ from torch import Tensor, nn
 
 from spnet.backbones import create_backbone
 from spnet.backbones.base import Backbone
-from spnet.dynamic import DynamicNetwork
 from spnet.errors import UserError, choose
 from spnet.losses import blockdrop_reward, bounded_probability, exploration_bonus, self_critical
 from spnet.methods import warmups
 from spnet.methods.base import Batch, Losses, Method, MethodConfig, Optimizer, Phase, Step, router_only
+from spnet.network.dynamic import DynamicNetwork
 from spnet.network.rule import BlockRule
-from spnet.paths.sampling import AllRun, Bounded, Draw, Forced, Sampler, largest
+from spnet.network.sampling import AllRun, Bounded, Draw, Forced, Sampler, largest
+from spnet.network.trace import Trace
 from spnet.routers.policy_network import PolicyNetwork
 from spnet.settings import setting
-from spnet.trace import Trace
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from spnet.backbones.base import Backbone
-from spnet.dynamic import DynamicNetwork
 from spnet.errors import UserError, choose
 from spnet.losses import cost_deviation, cost_deviation_of_mean, executed_blocks, execution_rates, target_rate
-from spnet.losses.numerics import constants
 from spnet.methods import warmups
 from spnet.methods.base import Batch, Losses, Method, MethodConfig, Phase, Step, classification_loss
-from spnet.paths.sampling import GumbelStraightThrough
+from spnet.network.dynamic import DynamicNetwork
+from spnet.network.sampling import GumbelStraightThrough
+from spnet.numerics import constants
 from spnet.routers.pooled_mlp import PooledMLP
 from spnet.settings import setting
 

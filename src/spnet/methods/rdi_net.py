@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from spnet.backbones.base import Backbone
-from spnet.dynamic import DynamicNetwork
 from spnet.errors import UserError, choose
 from spnet.losses import (
     contrastive_relation,
@@ -38,11 +37,12 @@ from spnet.methods.base import (
     router_only,
 )
 from spnet.methods.gated import RateConfig, add_rate_terms
+from spnet.network.dynamic import DynamicNetwork
 from spnet.network.rule import BlockRule
-from spnet.paths.sampling import Argmax, GumbelSoft, GumbelStraightThrough
+from spnet.network.sampling import Argmax, GumbelSoft, GumbelStraightThrough
+from spnet.network.trace import Trace
 from spnet.routers.relational import HANDED_ON, Relational
 from spnet.settings import setting
-from spnet.trace import Trace
 
 SIMILARITIES = {
     "features": lambda trace: pairwise_similarity(trace.block_features[-1]),

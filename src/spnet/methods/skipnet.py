@@ -20,10 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spnet.backbones.base import Backbone
-from spnet.dynamic import DynamicNetwork
 from spnet.errors import UserError, choose
 from spnet.losses import reinforce, reward_to_go, skip_rewards
-from spnet.losses.numerics import widened
 from spnet.methods import warmups
 from spnet.methods.base import (
     Batch,
@@ -37,8 +35,10 @@ from spnet.methods.base import (
     router_only,
 )
 from spnet.methods.gated import RateConfig, add_rate_terms
+from spnet.network.dynamic import DynamicNetwork
 from spnet.network.rule import BlockRule
-from spnet.paths.sampling import Categorical, Draw, StraightThrough
+from spnet.network.sampling import Categorical, Draw, StraightThrough
+from spnet.numerics import widened
 from spnet.routers.feed_forward import FORMS, FeedForward
 from spnet.routers.recurrent import INITS, Recurrent
 from spnet.settings import setting

@@ -16,9 +16,7 @@ from torch import Tensor, nn
 
 from spnet.auxiliary import AuxiliaryModule
 from spnet.backbones.base import Backbone
-from spnet.dynamic import DynamicNetwork
 from spnet.errors import UserError, choose
-from spnet.heads import StageHeads
 from spnet.losses import (
     default_stage_weights,
     feature_evolution,
@@ -30,10 +28,12 @@ from spnet.losses import (
 )
 from spnet.methods.base import Batch, Losses, Method, Objective, Phase, Step
 from spnet.methods.gated import Gated
+from spnet.network.dynamic import DynamicNetwork
+from spnet.network.heads import StageHeads
 from spnet.network.rule import BlockRule
+from spnet.network.trace import Trace
 from spnet.routers.base import Router
 from spnet.settings import setting
-from spnet.trace import Trace
 
 PRESETS = {"released": (0.1, 0.1, 1e-4), "paper": (1.0, 0.5, 1e-4)}
 """Weights of path, logits and evolution: the authors' code, and supplement B read as (alpha, beta, gamma)."""

@@ -2,7 +2,7 @@
 
 from spnet.methods.base import Method, Phase, classification_loss
 from spnet.methods.warmups import is_static_part
-from spnet.paths.sampling import AllRun
+from spnet.network.sampling import AllRun
 
 
 class Static(Method):

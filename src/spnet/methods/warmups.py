@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from spnet.errors import UserError
 from spnet.methods.base import Phase, classification_loss
-from spnet.paths.sampling import AllRun, StraightThrough, Uniform
+from spnet.network.sampling import AllRun, StraightThrough, Uniform
 
 
 def is_static_part(name: str) -> bool:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spnet.dynamic import DynamicNetwork
 from spnet.errors import UserError
+from spnet.network.dynamic import DynamicNetwork
 
 
 @dataclass(frozen=True)

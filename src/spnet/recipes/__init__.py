@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from spnet.errors import choose
 from spnet.recipes import cifar, digits
-from spnet.training.config import RunConfig
+from spnet.runs.config import RunConfig
 
 RECIPES: dict[str, Callable[[], RunConfig]] = {
     "digits": digits.spnet,

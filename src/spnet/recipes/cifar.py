@@ -1,6 +1,6 @@
 """CIFAR: the scales `cpu` (minutes a run), `full` (the networks that ship) and `paper` (ResNet-110, 349 epochs)."""
 
-from spnet.training.config import RunConfig
+from spnet.runs.config import RunConfig
 
 CPU = {
     "epochs": 12,

@@ -1,6 +1,6 @@
 """Digits: the embedded data set, for the first five minutes with the library and for its tests."""
 
-from spnet.training.config import RunConfig
+from spnet.runs.config import RunConfig
 
 DYNAMIC = {"static_share": 0.3, "target": 0.6, "budget": 0.7}
 """What a method with decisions adds."""

@@ -8,10 +8,10 @@ from typing import Any
 
 from spnet.data.terms import TERMS
 from spnet.errors import UserError
-from spnet.experiments.output import markdown
 from spnet.report.command import command
 from spnet.report.numbers import duration, fixed, mmacs, percent_of, standard_error
-from spnet.training.config import RunConfig
+from spnet.reproduction.output import markdown
+from spnet.runs.config import RunConfig
 
 Record = Mapping[str, Any]
 """A run's result.json."""

@@ -3,8 +3,8 @@
 import shlex
 from typing import Any
 
+from spnet.runs.config import RunConfig
 from spnet.settings import fill
-from spnet.training.config import RunConfig
 
 
 def command(config: RunConfig, init: str = "") -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from spnet.errors import UserError
 from spnet.report.numbers import finite
-from spnet.training.config import RunConfig
+from spnet.runs.config import RunConfig
 
 Series = list[float | None]
 
@@ -127,7 +127,7 @@ def read_run(folder: Path) -> Run:
     """Read a run folder; `UserError` when it is none, or holds values of the wrong kind. What is absent or cut off is
     named in `missing`."""
     from spnet.files import read_json
-    from spnet.training.checkpoint import check_result, read_config, read_metrics
+    from spnet.runs.folder import check_result, read_config, read_metrics
 
     config, facts = read_config(folder)
     rows = [row for row in read_metrics(folder) if isinstance(row, dict)]

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spnet.files import write_json, write_text
-from spnet.training.sweep import EXIT_BUDGET
+from spnet.inference.sweep import EXIT_BUDGET
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -98,7 +98,7 @@ def _kind(row: dict[str, Any]) -> tuple[bool, bool, bool]:
 
 def write(result: dict[str, Any], out: Path) -> None:
     """Write sweep.json, sweep.md, sweep.svg and sweep.png."""
-    from spnet.experiments.output import markdown, write_figure
+    from spnet.reproduction.output import markdown, write_figure
 
     write_json(out / FILE, result)
     made = result["made_with"]

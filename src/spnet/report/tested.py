@@ -53,8 +53,8 @@ def run_test_images(run: Run, load_data: LoadData) -> Tested:
     """Run every test image through the run's network; `UserError` with the reason when that cannot be done here."""
     if not run.finished:
         raise UserError("the run is not finished, and the test set is read only after the last epoch")
-    from spnet.training.checkpoint import load_network
-    from spnet.training.evaluate import collect
+    from spnet.inference.evaluate import collect
+    from spnet.runs.folder import load_network
 
     if not (run.folder / "model.safetensors").is_file():
         raise UserError(f"{run.folder / 'model.safetensors'} does not exist")

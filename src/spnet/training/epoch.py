@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from spnet.data import Augmentation, Source, epoch_batches
-from spnet.dynamic import DynamicNetwork
 from spnet.errors import DivergedError
 from spnet.methods.base import Optimizer, Phase
+from spnet.network.dynamic import DynamicNetwork
 from spnet.training.capture import CapturedStep, Record, capturable
 from spnet.training.schedule import learning_rate, set_rate
 from spnet.training.step import TrainingStep

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 
 from spnet.data import Source
-from spnet.dynamic import DynamicNetwork
 from spnet.errors import UserError
-from spnet.training.calibrate import calibrate, reestimate_batch_norm, spread
-from spnet.training.evaluate import evaluate
+from spnet.inference.calibrate import calibrate, reestimate_batch_norm, spread
+from spnet.inference.evaluate import evaluate
+from spnet.network.dynamic import DynamicNetwork
 from spnet.training.loop import Loop
 from spnet.version import __version__
 

@@ -13,16 +13,16 @@ from typing import Any
 
 from spnet.data import Dataset
 from spnet.data.match import known_classes, matched
-from spnet.dynamic import DynamicNetwork
 from spnet.errors import UserError
 from spnet.files import write_json
-from spnet.training import checkpoint
-from spnet.training.config import RunConfig
+from spnet.network.dynamic import DynamicNetwork
+from spnet.runs import folder
+from spnet.runs.config import RunConfig
+from spnet.runs.facts import differently, facts_of, refuse_other_data
+from spnet.runs.lock import held
 from spnet.training.devices import Place, refuse_devices, reuse_freed_memory, take_place
-from spnet.training.facts import differently, facts_of, refuse_other_data
 from spnet.training.finish import finish, made_with
 from spnet.training.journal import Journal
-from spnet.training.lock import held
 from spnet.training.loop import Loop
 from spnet.training.monitor import Monitor
 from spnet.training.parts import with_fitting_batch
@@ -85,9 +85,9 @@ def fit(
     refuse_devices(devices)
     reuse_freed_memory()
     if resume:
-        checkpoint.read_config(out)  # no folder is made for a run that is not there
+        folder.read_config(out)  # no folder is made for a run that is not there
     with held(out):
-        before = checkpoint.read_config(out)[1] if resume else {}
+        before = folder.read_config(out)[1] if resume else {}
         dataset = dataset.mirrored(config.training.flip)
         if resume:
             known, shape = known_classes(before["classes"], config.data_name), tuple(before["input_shape"])
@@ -101,12 +101,12 @@ def fit(
         refuse(config, loop.net, loop.phases, devices, time_limit)
         made = made_with(loop.precision)  # before the first step: the sources may change while they run
         commits = list(dict.fromkeys([*before.get("commits", []), made["commit"]]))
-        started_from = before.get("started_from") if resume else checkpoint.named(init)
+        started_from = before.get("started_from") if resume else folder.named(init)
         facts = facts_of(dataset, data_at or before.get("data_at") or config.data)
         facts |= {"started_from": started_from, "commits": commits}
         monitor = Monitor(loop.parts.watched, dataset.augmentation, config.training.seed, loop.parts.held_out)
         journal = Journal(out, loop, monitor, facts)
-        state = checkpoint.load_resume(out) if resume else None
+        state = folder.load_resume(out) if resume else None
         if state is None:
             journal.begin()
         else:
@@ -124,7 +124,7 @@ def fit(
         if finished := loop.done == loop.epochs:
             made["commit"] = ", ".join(commits)
             result = {**finish(loop, rows, made), "started_from": started_from}
-            checkpoint.save_network(out, loop.net)
+            folder.save_network(out, loop.net)
             write_json(out / "result.json", result)
         return Outcome(loop.net, rows, finished, result, begun_at)
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 from torch import Tensor
 
-from spnet.dynamic import DynamicNetwork
 from spnet.errors import UserError
-from spnet.training import weights
-from spnet.training.checkpoint import read_config
+from spnet.network.dynamic import DynamicNetwork
+from spnet.runs import weights
+from spnet.runs.folder import read_config
 
 OWN = ("mean", "std", "decision_shift")
 """What the new network keeps: how its own images are normalised (config.json says the same), and its threshold."""

@@ -6,12 +6,12 @@ from typing import Any
 
 from spnet.files import remove_leftovers
 from spnet.methods.base import Phase
-from spnet.training import checkpoint
+from spnet.runs import folder
+from spnet.runs.facts import computed_with
+from spnet.runs.resumed import check_decisions
 from spnet.training.events import append_event, start_events
-from spnet.training.facts import computed_with
 from spnet.training.loop import Loop
 from spnet.training.monitor import Monitor
-from spnet.training.resumed import check_decisions
 from spnet.training.tally import Tally
 
 
@@ -20,7 +20,7 @@ class Journal:
         out: the run folder.
         loop: what is trained.
         monitor: looks at the network after each epoch.
-        facts: what config.json says beside the run (`checkpoint.write_config`).
+        facts: what config.json says beside the run (`folder.write_config`).
 
     Attributes:
         rows: one an epoch.
@@ -54,7 +54,7 @@ class Journal:
 
     def _open(self, before: dict[str, Any] | None = None) -> None:
         if before is None or any(before.get(name) != value for name, value in self.facts.items()):
-            checkpoint.write_config(self.out, self.loop.config, self.facts)
+            folder.write_config(self.out, self.loop.config, self.facts)
         start_events(self.out, self.rows)
         self._since = time.monotonic()
 
@@ -68,8 +68,8 @@ class Journal:
         row |= {"seconds": seconds, "train_images": tally.images, "precision": loop.precision}
         self.rows.append(row)
         append_event(self.out, row)
-        checkpoint.write_metrics(self.out, self.rows)
-        checkpoint.save_network(self.out, loop.net)
+        folder.write_metrics(self.out, self.rows)
+        folder.save_network(self.out, loop.net)
         self._keep()
         self._since = time.monotonic()
         return row
@@ -85,4 +85,4 @@ class Journal:
             "previous_decisions": self.monitor.previous,
             "computed_with": self.computed_with,
         }
-        checkpoint.save_resume(self.out, record)
+        folder.save_resume(self.out, record)

@@ -8,15 +8,15 @@ from typing import Any
 import torch
 
 from spnet.data import Augmentation, Dataset
-from spnet.dynamic import DynamicNetwork
 from spnet.methods.base import Method, Phase
-from spnet.training import checkpoint
+from spnet.network.dynamic import DynamicNetwork
+from spnet.runs import folder
+from spnet.runs.config import RunConfig
+from spnet.runs.resumed import check_progress, check_tensors, fit_optimizer
 from spnet.training.capture import cuda_graph
-from spnet.training.config import RunConfig
 from spnet.training.devices import Place, resolve_precision
 from spnet.training.epoch import check_weights, train_epoch
 from spnet.training.parts import Parts
-from spnet.training.resumed import check_progress, check_tensors, fit_optimizer
 from spnet.training.schedule import build_optimizer
 from spnet.training.start import build
 from spnet.training.streams import Streams
@@ -62,8 +62,8 @@ class Loop:
     def go_to(self, state: dict[str, Any], source: Path) -> None:
         """Continue from a state read from the file `source`; `UserError` for one that this run cannot have left."""
         check_tensors(state, source)
-        checkpoint.fit_state(self.net, state["net"], source)
-        checkpoint.fit_state(self.method.state, state["method"], source)
+        folder.fit_state(self.net, state["net"], source)
+        folder.fit_state(self.method.state, state["method"], source)
         check_progress(state, self.config, source)
         self.done = state["epoch"]
         if self.done < self.epochs:

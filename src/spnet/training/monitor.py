@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from spnet.data import Augmentation, Source
-from spnet.dynamic import DynamicNetwork
 from spnet.errors import DivergedError
-from spnet.paths.stats import always_blocks, flip_share, path_agreement
-from spnet.training.calibrate import spread_indices
-from spnet.training.evaluate import collect, summarise
+from spnet.inference.calibrate import spread_indices
+from spnet.inference.evaluate import collect, summarise
+from spnet.network.dynamic import DynamicNetwork
+from spnet.network.path_statistics import always_blocks, flip_share, path_agreement
 from spnet.training.tally import REMEDY
 
 PROBE = 512

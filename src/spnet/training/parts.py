@@ -7,8 +7,8 @@ import torch
 
 from spnet.data import Dataset, Source, balanced_subset, validation_part
 from spnet.errors import UserError
-from spnet.training.calibrate import spread
-from spnet.training.config import RunConfig
+from spnet.inference.calibrate import spread
+from spnet.runs.config import RunConfig
 from spnet.training.monitor import PROBE
 
 STEPS = 4

@@ -16,8 +16,8 @@ import torch
 from torch import distributed
 
 from spnet.errors import DivergedError, UserError
+from spnet.jobs.orphan import end_with
 from spnet.training.devices import Place, take_place
-from spnet.training.orphan import end_with
 
 PATIENCE = timedelta(hours=12)
 """For the slowest process of a step: the leader evaluates and writes between two epochs."""

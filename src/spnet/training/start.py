@@ -7,11 +7,11 @@ import torch
 
 from spnet.build import build_network, create_method
 from spnet.data import Dataset
-from spnet.dynamic import DynamicNetwork
 from spnet.errors import UserError
-from spnet.executors.compiled import compiled
+from spnet.inference.runtimes.compiled import compiled
 from spnet.methods.base import Method, Phase
-from spnet.training.config import RunConfig, TrainingConfig
+from spnet.network.dynamic import DynamicNetwork
+from spnet.runs.config import RunConfig, TrainingConfig
 from spnet.training.initialise import initialise
 
 

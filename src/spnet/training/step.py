@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from spnet.data import normalise
-from spnet.dynamic import DynamicNetwork
 from spnet.methods.base import Batch, Losses, Optimizer, Phase, Step
+from spnet.network.dynamic import DynamicNetwork
 from spnet.training.devices import MeanOverProcesses, autocast, average_gradients
 from spnet.training.streams import Streams
 from spnet.training.tally import Tally

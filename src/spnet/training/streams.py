@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import torch
 
-from spnet.dynamic import Noise
+from spnet.network.dynamic import Noise
 from spnet.seeds import stream_seed
 
 

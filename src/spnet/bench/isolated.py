@@ -1,0 +1,115 @@
+"""A variant in its own process, commanded over a pipe: two multi-threaded sessions in one process spin against each
+other.
+
+Between commands the process waits on the pipe and takes no core, so that rounds of several variants can be interleaved.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import pickle
+import signal
+from collections.abc import Iterator
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+
+from spnet.bench.latency import Timing, time_calls
+from spnet.bench.rivals import VARIANTS, build
+from spnet.errors import UserError, choose
+from spnet.network.dynamic import DynamicNetwork
+
+
+class Isolated:
+    """A variant (see `spnet.bench.rivals`) in a process of its own. Use as a context, so that it ends."""
+
+    def __init__(
+        self,
+        name: str,
+        net: DynamicNetwork,
+        threads: int,
+        batch: int,
+        images: np.ndarray,
+        exit_confidence: float | None = None,
+    ) -> None:
+        self.name = choose("variant", name, VARIANTS)
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        order = (name, pickle.dumps(net), threads, batch, images, exit_confidence)
+        self._process = context.Process(target=_serve, args=(theirs, order), daemon=True)
+        before = os.environ.get("OMP_NUM_THREADS")
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+        with _uninterrupted():
+            self._process.start()
+        os.environ.pop("OMP_NUM_THREADS") if before is None else os.environ.update(OMP_NUM_THREADS=before)
+        theirs.close()
+        try:
+            self._answer()
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def time(self, decisions: list[np.ndarray] | None, seconds: float) -> Timing:
+        """Time calls on one batch after another for `seconds`; `decisions`: one forced (B, N) a call, None decides
+        freely."""
+        return self._answer((decisions, seconds))
+
+    def _answer(self, command: Any = None) -> Any:
+        try:
+            if command is not None:
+                self._pipe.send(command)
+            answer = self._pipe.recv()
+        except (EOFError, OSError) as error:
+            message = f"the process of variant '{self.name}' was ended from outside, for want of memory perhaps"
+            raise UserError(f"{message}: lower --batches, or run bench again.") from error
+        if isinstance(answer, Exception):
+            raise RuntimeError(f"variant '{self.name}' failed: {answer}") from answer
+        return answer
+
+    def __enter__(self) -> "Isolated":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pipe.close()
+        self._process.join(5)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """A process started in here never hears of Ctrl-C, which a terminal sends to all: its parent ends it."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # started with the first process, it would lift the mask again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _serve(pipe: Connection, order: tuple[str, bytes, int, int, np.ndarray, float | None]) -> None:
+    name, pickled, threads, batch, images, exit_confidence = order
+    try:
+        net: DynamicNetwork = pickle.loads(pickled)
+        prepare = build(name, net, threads, batch, exit_confidence)
+        batches = [images[start : start + batch] for start in range(0, len(images) - batch + 1, batch)]
+        for _ in range(3):
+            prepare(batches[0], None)()
+        pipe.send(name)
+        while True:
+            decisions, seconds = pipe.recv()
+            forced = [None] * len(batches) if decisions is None else decisions
+            calls = [prepare(batches[k % len(batches)], force) for k, force in enumerate(forced)]
+            calls[0]()
+            pipe.send(time_calls(calls, seconds))
+    except (EOFError, BrokenPipeError):  # nobody waits for an answer any more
+        return
+    except Exception as error:
+        with contextlib.suppress(BrokenPipeError):
+            pipe.send(RuntimeError(f"{type(error).__name__}: {error}"))

@@ -1,6 +1,0 @@
-"""Networks as files that run without spnet; each verified against the eager network before it is kept."""
-
-from spnet.export.onnx_file import Exported, export_onnx, parse_path
-from spnet.export.reader import open_export
-
-__all__ = ["Exported", "export_onnx", "open_export", "parse_path"]

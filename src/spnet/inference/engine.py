@@ -1,0 +1,322 @@
+"""Engine: one door to inference that really skips, whatever the method and the runtime."""
+
+import threading
+import warnings
+from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spnet.bench.profile import Profile, load_profile
+from spnet.data import Split
+from spnet.data.normalised import advice, looks_like_bytes
+from spnet.errors import ImagesWarning, UserError, check_share, choose
+from spnet.inference.calibrate import calibrate
+from spnet.inference.runtimes.eager import EagerProgram
+from spnet.inference.runtimes.masked import masked
+from spnet.inference.runtimes.protocol import Images, Program, Rules
+from spnet.inference.runtimes.registry import RUNTIMES
+from spnet.network.dynamic import DynamicNetwork
+from spnet.network.heads import check_exit
+from spnet.network.trace import Trace
+
+if TYPE_CHECKING:
+    from spnet.inference.time_budget import Latency
+
+AUTO = "auto"
+STATIC = "static"
+"""What `Engine.choice` calls the network without routers, where skipping does not pay."""
+EXECUTORS = (AUTO, *RUNTIMES)
+BRIGHT = 3.0
+"""A mean that normalised images stay below: of a white image, whatever the data set, it is 2 to 3."""
+
+
+class Engine:
+    """Runs a trained network by the test rule: arg-max decisions, no noise, no gradient.
+
+    `auto` takes `onnx` where it can: onnxruntime is installed, the network is on the CPU and has an ONNX form. Else it
+    takes branching for one image and gathered for more. Above the cost at which skipping stops paying on this machine
+    (`spnet bench` measures it) `auto` runs the static network instead: every block, no router. That is decided once,
+    from the mean cost that `calibrate` reached or that `expected_cost` states, never image by image; traces then show
+    full paths and the static cost, which lies above a budget given in multiply-adds. `onnx` never falls back, and
+    neither does `auto` where onnxruntime is not installed or where `max_cost` bounds single images.
+
+    One engine serves several threads at once. A forked child and a pickled or copied engine open sessions of their own.
+
+    Args:
+        model: the network; eager executors put it into eval mode. The `onnx` executor takes its weights at the first
+            image after the engine was made or calibrated: change them, and calibrate or make a new engine.
+        executor: `masked` (computes every block), `branching` (an `if` per block; batch 1), `gathered` (each block
+            runs on the samples that need it), `onnx` (onnxruntime: `If` for one image, gather for more, over workers),
+            or `auto`.
+        budget: share of the static cost; needs `calibrate` before the first image.
+        threads: threads to compute with; None takes torch's setting. Torch's own setting stays as it is.
+        exit_confidence: a sample leaves at the first stage whose class probability reaches this (needs stage heads).
+        expected_cost: mean cost to expect, as a share of the static cost, such as the `cost_ratio` of an evaluation.
+        max_cost: share of the static cost that no single image may exceed; forced decisions are run all the same.
+
+    Raises:
+        UserError: no network, an unknown executor or one that cannot serve this network, a value that is no share.
+    """
+
+    def __init__(
+        self,
+        model: DynamicNetwork,
+        executor: str = AUTO,
+        budget: float | None = None,
+        threads: int | None = None,
+        exit_confidence: float | None = None,
+        expected_cost: float | None = None,
+        max_cost: float | None = None,
+    ) -> None:
+        if not isinstance(model, DynamicNetwork):
+            raise UserError(
+                f"Engine takes a network, such as spnet.load('cifar10') or spnet.create_model(...); not {model!r:.40}."
+            )
+        choose("executor", executor, EXECUTORS)
+        if threads is not None and threads < 1:
+            raise UserError(f"threads must be at least 1, not {threads}.")
+        for name, share in (("budget", budget), ("expected_cost", expected_cost)):
+            if share is not None:
+                check_share(name, share)
+        check_exit(model.stage_heads, exit_confidence)
+        if max_cost is not None:
+            model.path_cost.spare(max_cost, heads=exit_confidence is not None)  # refuses what no path can meet
+        self.model = model.eval()
+        self._input_shape = tuple(model.input_shape)
+        self.executor = executor
+        self.rules = Rules(exit_confidence, max_cost)
+        self.expected_cost = expected_cost
+        self.latency: Latency | None = None
+        """What `calibrate` to a time measured; None before, and after any other calibration."""
+        self._threads = threads
+        self._own_shift: float | None = None
+        self._pending_budget = budget
+        self._forget_programs()
+        if executor != AUTO and (reason := RUNTIMES[executor].why_not(model)):
+            raise UserError(reason)
+
+    @property
+    def exit_confidence(self) -> float | None:
+        return self.rules.exit_confidence
+
+    @property
+    def max_cost(self) -> float | None:
+        return self.rules.max_cost
+
+    @property
+    def threads(self) -> int:
+        """Threads to compute with."""
+        return self._threads or torch.get_num_threads()
+
+    @property
+    def decision_shift(self) -> float:
+        """The threshold in force: this engine's own once it was calibrated, before that the network's."""
+        return float(self.model.decision_shift) if self._own_shift is None else self._own_shift
+
+    def _forget_programs(self) -> None:
+        self._programs: dict[str, Program | None] = {}
+        self._lock = threading.RLock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Sessions and locks stay behind when an engine is pickled or copied."""
+        left = ("_programs", "_lock", "_serving")
+        return {name: value for name, value in self.__dict__.items() if name not in left}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._forget_programs()
+
+    @cached_property
+    def _serving(self) -> dict[str, bool]:
+        """Which runtimes can serve this network here."""
+        return {name: runtime.why_not(self.model) is None for name, runtime in RUNTIMES.items()}
+
+    @cached_property
+    def _profile(self) -> Profile:
+        return load_profile()
+
+    def _runtime(self, batch_size: int) -> str:
+        if self.executor != AUTO:
+            return self.executor
+        return max(RUNTIMES, key=lambda name: RUNTIMES[name].rank(batch_size) * self._serving[name])
+
+    def _program(self, name: str) -> Program | None:
+        """Compiled when first asked for; by one thread, for all. `static NAME`: a runtime's static program."""
+        if name not in self._programs:
+            with self._lock:
+                if name not in self._programs:
+                    kind, _, runtime = name.rpartition(" ")
+                    if kind == STATIC:
+                        made = RUNTIMES[runtime].compile_static(self.model, self._threads)
+                    else:
+                        made = RUNTIMES[runtime].compile(self.model, self.rules, self._threads)
+                    self._programs[name] = made
+        return self._programs[name]
+
+    def _skips(self, batch_size: int) -> bool:
+        """Whether to skip blocks at all, or run the static network: `auto` alone asks."""
+        if self.executor != AUTO or self.max_cost is not None:
+            return True
+        limit = self._profile.single if batch_size == 1 else self._profile.batch
+        saves = any(self.model.gated) or self.exit_confidence is not None
+        return saves and (self.expected_cost is None or self.expected_cost < limit)
+
+    def _static_program(self, batch_size: int) -> Program | None:
+        """What runs instead where skipping does not pay, if the runtime has such a thing."""
+        if self._skips(batch_size):
+            return None
+        return self._program(f"{STATIC} {self._runtime(batch_size)}")
+
+    def choice(self, batch_size: int) -> str:
+        """What runs a batch of this size: `masked`, `branching`, `gathered`, `onnx` or `static` (the fallback of
+        `auto`)."""
+        return STATIC if self._static_program(batch_size) is not None else self._runtime(batch_size)
+
+    def __call__(self, images: Images, force: Tensor | None = None) -> Trace:
+        """Run images (B, C, H, W), uint8 or normalised float, a tensor or an array.
+
+        Args:
+            force: decisions (B, N) or (N,) to run instead of the network's own; routers are still computed.
+
+        Raises:
+            UserError: no images, images of another size, type or with NaN, decisions that name no path.
+        """
+        if self._pending_budget is not None:
+            raise UserError("this engine has a budget but was not calibrated: call engine.calibrate(images) first.")
+        return self._run(images, force)
+
+    def _run(self, images: Images, force: Tensor | None = None) -> Trace:
+        checked = self._checked(images)
+        count = len(checked)
+        program = self._static_program(count) if force is None else None
+        program = program or self._program(self._runtime(count))
+        assert program is not None
+        return program(checked, force, self._own_shift)
+
+    def _checked(self, images: Images) -> Images:
+        """The images as an array where numpy can hold them, in the same memory; or a `UserError`."""
+        if isinstance(images, Tensor):
+            array = _array(images)
+            if array is None:
+                self.model.check_images(images)
+        elif isinstance(images, np.ndarray):
+            array = images
+        else:
+            raise UserError(f"images are a tensor (B, C, H, W), or a numpy array; not {type(images).__name__}.")
+        if array is not None:
+            kind = array.dtype
+            if array.ndim != 4 or array.shape[1:] != self._input_shape or not (kind == np.uint8 or kind.kind == "f"):
+                self._refuse(array)
+        if len(images) == 0:
+            raise UserError("there are no images to run: give at least one.")
+        if array is None:
+            _check_values(images.detach().float().cpu().numpy())  # type: ignore[union-attr]
+            return images
+        if array.dtype != np.uint8:
+            _check_values(array)
+        return array
+
+    def _refuse(self, array: np.ndarray) -> None:
+        """Say what is wrong with these images."""
+        try:
+            self.model.check_images(torch.from_numpy(array))
+        except TypeError as error:  # a type that torch does not know
+            raise UserError(f"images are uint8 (0 to 255) or normalised floats, not {array.dtype}.") from error
+
+    def _counting(self) -> Callable[[Tensor], Trace]:
+        """The network's own decisions under this engine's rules, whatever runs them later: what calibration counts."""
+        program = EagerProgram(self.model, masked, self.rules, self._threads)
+        return lambda images: program(images, None, self._own_shift)
+
+    def calibrate(self, images: Images, budget: float | None = None, *, budget_ms: float | str | None = None) -> float:
+        """Shift this engine's decision threshold until the mean cost on `images` is `budget`, or an image takes
+        `budget_ms`; returns the cost reached. The network, and other engines of it, keep theirs.
+
+        Early exits and a bound on single images count: the cost is what this engine will really spend.
+
+        Args:
+            images: (N, C, H, W) representative images, uint8; no labels are needed. A few hundred at least.
+            budget: share of the static cost; the engine's own when left out.
+            budget_ms: instead, mean wall time of an image at batch 1, in milliseconds, with this executor, on this
+                machine as busy as it is now; or "50%", that far from the fastest to the slowest it can be here.
+                `latency` then holds what was measured; its `runs` says `static` where `auto` meets the time without
+                skipping anything.
+        """
+        if budget is not None and budget_ms is not None:
+            raise UserError("budget is a share of the static cost, budget_ms a time per image: give one of them.")
+        if isinstance(images, np.ndarray):
+            images = torch.from_numpy(images)
+        if images.dtype != torch.uint8:
+            raise UserError(f"calibrate takes images as uint8 (0 to 255), not {images.dtype}.")
+        self._forget_programs()  # they hold the weights of their first image
+        split = Split(images, torch.zeros(len(images), dtype=torch.int64))
+        if budget_ms is not None:
+            cost, self.latency = self._calibrate_to_time(split, budget_ms)
+        else:
+            budget = budget if budget is not None else self._pending_budget
+            if budget is None:
+                raise UserError("calibrate needs a budget, such as engine.calibrate(images, budget=0.6).")
+            cost = calibrate(self.model, split, budget, forward=self._counting(), threshold=_OwnThreshold(self))
+            self.latency = None
+        self._pending_budget = None
+        self.expected_cost = cost
+        return cost
+
+    def _calibrate_to_time(self, split: Split, budget_ms: float | str) -> "tuple[float, Latency]":
+        from spnet.inference.time_budget import calibrate_to_time, measure
+
+        if self.executor == "masked":
+            raise UserError("the masked executor takes the same time whatever is decided: use 'auto' for budget_ms.")
+
+        def timed(cost: float) -> "Latency":
+            self.expected_cost = cost  # by which `auto` chooses
+            return measure(self._run, split.images, threads=self.threads, runs=self.choice(1))
+
+        before = self.expected_cost
+        try:
+            return calibrate_to_time(
+                self.model, split, budget_ms, forward=self._counting(), timed=timed, threshold=_OwnThreshold(self)
+            )
+        except BaseException:
+            self.expected_cost = before
+            raise
+
+
+class _OwnThreshold:
+    """An engine's threshold, for the search: None follows the network."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    def read(self) -> float | None:
+        return self.engine._own_shift
+
+    def move(self, shift: float | None) -> None:
+        self.engine._own_shift = shift
+
+
+def _array(images: Tensor) -> np.ndarray | None:
+    """The tensor's memory as an array; None on another device, or of a type that numpy lacks."""
+    try:
+        return images.numpy()
+    except RuntimeError:  # it carries a gradient
+        return _array(images.detach()) if images.requires_grad else None
+    except TypeError:
+        return None
+
+
+def _check_values(images: np.ndarray) -> None:
+    """Refuse NaN and infinite values, warn of bytes. One sum tells whether to look closer: it is not finite where a
+    value is not, and large where bytes are."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = float(images.sum())
+    if abs(total) <= BRIGHT * images.size:
+        return
+    if not np.isfinite(images).all():
+        raise UserError("the images hold NaN or infinite values: check how they were normalised.")
+    if looks_like_bytes(float(images.min()), high := float(images.max())):
+        warnings.warn(advice(high), ImagesWarning, stacklevel=5)

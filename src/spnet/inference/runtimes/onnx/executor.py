@@ -1,0 +1,264 @@
+"""A dynamic network compiled for onnxruntime on this machine's processor.
+
+Weights are taken when the first session is opened. What happens at every call is kept small: at batch 1 a small network
+takes less than a millisecond.
+
+Shapes: B samples, N blocks, R = sum of K_i over gated blocks.
+"""
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spnet.inference.runtimes.onnx.agreement import (
+    difference_under_rules,
+    disagreement,
+    own_decisions_disagreement,
+    probe,
+)
+from spnet.inference.runtimes.onnx.blocked import blocked
+from spnet.inference.runtimes.onnx.forcing import Forcing, force_bias
+from spnet.inference.runtimes.onnx.library import load_runtime, open_session
+from spnet.inference.runtimes.onnx.network import FormName, dynamic_model, path_model
+from spnet.inference.runtimes.onnx.sessions import Sessions, chunk_size
+from spnet.inference.runtimes.onnx.walk import Rules
+from spnet.inference.runtimes.protocol import Images
+from spnet.network.dynamic import DynamicNetwork
+from spnet.network.trace import LazyTrace, Trace
+
+
+class Pixels:
+    """Images -> what a graph takes: as `DynamicNetwork.prepare`, by numpy. Between two runs of a network its weights
+    have pushed all else out of the cache, where each first torch function costs a tenth of a millisecond; and numpy
+    keeps no threads that a forked child would miss."""
+
+    def __init__(self, net: DynamicNetwork) -> None:
+        self.mean, self.std = (values.numpy().astype(np.float32) for values in (net.mean, net.std))
+
+    def __call__(self, images: Images) -> np.ndarray:
+        """(B, C, H, W) uint8 or float -> normalised float32."""
+        if isinstance(images, np.ndarray):
+            array = images
+        else:
+            array = (images if images.dtype == torch.uint8 else images.detach().float()).cpu().numpy()
+        if array.dtype != np.uint8:
+            return np.ascontiguousarray(array, np.float32)
+        scaled = array.astype(np.float32, order="C")
+        scaled /= 255
+        scaled -= self.mean
+        scaled /= self.std
+        return scaled
+
+
+class OnnxExecutor:
+    """Called like the network; returns a `Trace` whose fields `logits`, `decisions`, `macs`, `router_logits` and
+    `exit_stage` are filled, the others empty.
+
+    One image runs an `If` graph, with `threads` threads inside; more run a gather graph, cut into chunks that `threads`
+    single-threaded workers take one by one.
+
+    Args:
+        net: a network whose blocks and router have ONNX forms; moved nowhere, not changed.
+        threads: processor cores to use.
+        layout: `blocked` keeps features in onnxruntime's own layout where it has one and the result is right;
+            `plain` runs exactly what an export holds.
+        router_logits: also return raw router logits (a few more small nodes).
+        exit_confidence, max_cost: as in `DynamicNetwork.forward`; forced decisions run to the end all the same.
+
+    Raises:
+        UserError: onnxruntime is missing, the network has a part without an ONNX form, or max_cost is out of reach.
+    """
+
+    def __init__(
+        self,
+        net: DynamicNetwork,
+        threads: int = 1,
+        *,
+        layout: str = "blocked",
+        router_logits: bool = False,
+        exit_confidence: float | None = None,
+        max_cost: float | None = None,
+    ) -> None:
+        load_runtime()
+        self.net = net
+        self.threads = threads
+        self.layout = layout
+        self.router_logits = router_logits
+        self.rules = Rules(exits=exit_confidence is not None, bounded=max_cost is not None)
+        self._rule_values: dict[str, Any] = {}
+        if exit_confidence is not None:
+            self._rule_values["exit_confidence"] = np.array(exit_confidence, np.float32)
+        if max_cost is not None:
+            self._rule_values["allowance"] = np.array([[net.path_cost.spare(max_cost, heads=self.rules.exits)]])
+        self._sessions = Sessions(self._open, threads)
+        self._pixels = Pixels(net)
+        self._forcing = Forcing(net)
+        self._widths = [net.options[i] for i in net.gated_indices]
+        self._network_shift = net.decision_shift.numpy()  # a view: it follows the network
+
+    def _open(self, key: tuple[FormName, Rules]) -> Any:
+        """One image has threads of its own, the workers share a session."""
+        form, rules = key
+        threads = self.threads if form == "single" else 1
+        fast = self._open_blocked(form, rules, threads) if self.layout == "blocked" else None
+        return fast or self._open_plain(form, rules, threads)
+
+    def _open_plain(self, form: FormName, rules: Rules, threads: int) -> Any:
+        model = dynamic_model(self.net, form, router_logits=self.router_logits, rules=rules)
+        return open_session(model.SerializeToString(), threads, spinning=threads > 1)
+
+    def _open_blocked(self, form: FormName, rules: Rules, threads: int) -> Any:
+        """A session in the blocked layout, or None where onnxruntime refuses it or it disagrees with the eager network
+        (under rules: with the plain session).
+
+        The pass leans on onnxruntime's internals, so nothing is taken on trust."""
+        model = dynamic_model(self.net, form, router_logits=self.router_logits, for_blocked=True, rules=rules)
+        images, decisions = probe(self.net, paths=2)
+        try:
+            fast = open_session(blocked(model).SerializeToString(), threads, spinning=threads > 1)
+            if rules == Rules():
+
+                def run(x: np.ndarray, bias: np.ndarray | None) -> list[np.ndarray]:
+                    return self._run(fast, form, x, {}, bias)
+
+                wrong = disagreement(self.net, images, decisions, run)
+                wrong = wrong or own_decisions_disagreement(self.net, images, run)[0]
+            else:
+                plain = partial(self._run, self._open_plain(form, rules, 1), form)
+                other = partial(self._run, fast, form)
+                wrong = difference_under_rules(plain, other, images.numpy(), force_bias(self.net, decisions), rules)
+        except Exception:  # whatever another version of onnxruntime makes of its own node types
+            return None
+        return fast if wrong is None else None
+
+    def __call__(self, images: Images, force: Tensor | None = None, shift: float | None = None) -> Trace:
+        """Run images (B, C, H, W), uint8 or float, of the right size.
+
+        Args:
+            force: decisions (B, N) or (N,) to run, routers still computed.
+            shift: the decision threshold; None takes the network's.
+        """
+        bias = None
+        if force is not None:
+            decisions = force.numpy() if isinstance(force, Tensor) else np.asarray(force)
+            bias = self._forcing(decisions, len(images))
+            if bias is None:
+                self.net.checked_path(torch.empty(len(images)), torch.as_tensor(force))  # says what is wrong
+        return LazyTrace(_Ran(self.net, self.arrays(self._pixels(images), bias, shift), self._rules_of(bias)))
+
+    def _rules_of(self, bias: np.ndarray | None) -> Rules:
+        """Forced decisions run to the end and cost what they cost."""
+        return self.rules if bias is None else Rules()
+
+    def arrays(
+        self, images: np.ndarray, bias: np.ndarray | None = None, shift: float | None = None
+    ) -> list[np.ndarray]:
+        """Normalised float32 images (B, C, H, W), router bias (B, R) or None -> logits, decisions; then router logits
+        where they were asked for and, without a bias, (B, 1) exit stages where samples may leave early."""
+        form: FormName = "single" if len(images) == 1 else "batch"
+        rules = self._rules_of(bias)
+        values = dict(self._rule_values) if bias is None else {}
+        if self._widths:
+            values["decision_shift"] = self._network_shift if shift is None else np.array(shift, np.float32)
+        return self._run(self._sessions[form, rules], form, images, values, bias)
+
+    def _run(
+        self, session: Any, form: FormName, images: np.ndarray, values: dict[str, Any], bias: np.ndarray | None = None
+    ) -> list[np.ndarray]:
+        """Outputs for all images, whatever their number; `values` are inputs that all of them share."""
+        chunk = 1 if form == "single" else chunk_size(images, self.threads)
+        starts = range(0, len(images), chunk)
+
+        def run(start: int) -> list[np.ndarray]:
+            part = slice(start, start + chunk)
+            rows = {} if bias is None or not self._widths else {"router_bias": bias[part]}
+            return session.run(None, {"image": images[part], **values, **rows})
+
+        if len(starts) == 1:
+            return run(0)
+        parts = self._sessions.map(run, starts) if form == "batch" else map(run, starts)
+        return [np.concatenate(columns) for columns in zip(*parts, strict=True)]
+
+
+class _Ran:
+    """What a graph put out, as the fields of a trace."""
+
+    def __init__(self, net: DynamicNetwork, outputs: list[np.ndarray], rules: Rules) -> None:
+        self.net = net
+        self.outputs = outputs
+        self.rules = rules
+
+    def logits(self) -> Tensor:
+        return torch.from_numpy(self.outputs[0])
+
+    def stage_logits(self) -> tuple[Tensor, ...]:
+        return (self.logits(),)
+
+    def decisions(self) -> Tensor:
+        return torch.from_numpy(self.outputs[1])
+
+    def router_logits(self) -> tuple[Tensor, ...]:
+        more = self.outputs[2 : -1 if self.rules.exits else None]
+        widths = [self.net.options[i] for i in self.net.gated_indices]
+        return torch.from_numpy(more[0]).split(widths, 1) if more else ()
+
+    def log_prob(self) -> Tensor:
+        return torch.zeros(len(self.outputs[0]), len(self.net.gated_indices))
+
+    def exit_stage(self) -> Tensor:
+        if self.rules.exits:
+            return torch.from_numpy(self.outputs[-1]).squeeze(1)
+        return torch.full((len(self.outputs[0]),), len(self.net.backbone.stages.lengths) - 1)
+
+    def macs(self) -> Tensor:
+        routed = self.net.router is not None
+        return self.net.macs_of(self.decisions(), self.exit_stage(), routed=routed, heads=self.rules.exits)
+
+
+class StaticExecutor:
+    """The whole network without routers, every block in full: what to run where skipping does not pay.
+
+    Its trace says so: all decisions are the last option, and the cost is that of the static network, no router charged.
+
+    Args:
+        workers: cut batches over `threads` single-threaded workers (else one session with `threads` threads).
+    """
+
+    def __init__(self, net: DynamicNetwork, threads: int = 1, *, workers: bool = True) -> None:
+        self.net = net
+        self.threads = threads
+        self.model = path_model(net).SerializeToString()
+        self.shares = workers and threads > 1
+        self._sessions = Sessions(self._open, threads)
+        self._pixels = Pixels(net)
+
+    def _open(self, threads: int) -> Any:
+        return open_session(self.model, threads, spinning=threads > 1)
+
+    def __call__(self, images: Images, force: Tensor | None = None, shift: float | None = None) -> Trace:
+        """Run images (B, C, H, W), uint8 or float, of the right size. There is nothing to force or to shift."""
+        return LazyTrace(_RanInFull(self.net, [self.run(self._pixels(images))], Rules()))
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        if not self.shares or len(images) == 1:
+            return self._sessions[self.threads].run(None, {"image": images})[0]
+        session = self._sessions[1]
+        chunk = chunk_size(images, self.threads)
+        parts = [images[start : start + chunk] for start in range(0, len(images), chunk)]
+        return np.concatenate(self._sessions.map(lambda part: session.run(None, {"image": part})[0], parts))
+
+
+class _RanInFull(_Ran):
+    """The same of the static network: every decision is the last option, and no router is charged."""
+
+    def decisions(self) -> Tensor:
+        return (torch.tensor(self.net.options) - 1).expand(len(self.outputs[0]), -1)
+
+    def log_prob(self) -> Tensor:
+        return torch.zeros(len(self.outputs[0]), 0)
+
+    def macs(self) -> Tensor:
+        return torch.full((len(self.outputs[0]),), self.net.static_macs)

@@ -1,0 +1,213 @@
+"""Lists of runs: each named by its config's hash, none ever trained twice, all of them safe to kill.
+
+    results/<hash>.json       the record of a finished run; small, committed, shared by every table
+    results/networks/<hash>/  its weights as well, for the few runs that a figure is drawn from
+    work/<hash>/              the run folder while it trains; a killed one is resumed from its last epoch
+
+A worker is a process of its own (`python -m spnet.jobs.worker`), so that a crash costs one run. `Launcher` is the
+door for a cluster engine: anything that can start "train this config into that folder" and tell when it ended.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from spnet.errors import UserError
+from spnet.files import cannot_write, read_json, write_bytes, write_json
+from spnet.jobs.board import Board, kind
+from spnet.runs.config import RunConfig
+
+NETWORKS = "networks"
+
+
+class Job(Protocol):
+    """A training under way."""
+
+    def poll(self) -> int | None:
+        """Exit code, or None while it runs."""
+        ...
+
+    def stop(self) -> None: ...
+
+
+class Launcher(Protocol):
+    def __call__(self, config: RunConfig, folder: Path, threads: int) -> Job: ...
+
+
+def unique(runs: Sequence[RunConfig]) -> list[RunConfig]:
+    """The same runs, each hash once, in order."""
+    return list({run.hash: run for run in runs}.values())
+
+
+def finished(run: RunConfig, results: Path, network: bool = False) -> bool:
+    """Whether a run's record is there, and its weights where they are asked for."""
+    kept = not network or (results / NETWORKS / run.hash / "model.safetensors").is_file()
+    return kept and (results / f"{run.hash}.json").is_file()
+
+
+def keep_network(run: Path, kept: Path) -> None:
+    """Copy what loading a network takes, the weights last: they say that the copy is whole."""
+    from spnet.runs.folder import without_place as placeless
+
+    write_json(kept / "config.json", placeless(read_json(run / "config.json")))
+    write_bytes(kept / "model.safetensors", (run / "model.safetensors").read_bytes())
+
+
+def record(run: RunConfig, results: Path) -> dict[str, Any]:
+    """The committed record of a finished run."""
+    return read_json(results / f"{run.hash}.json")
+
+
+def run_all(
+    runs: Sequence[RunConfig],
+    *,
+    results: Path,
+    work: Path,
+    workers: int = 1,
+    networks: Collection[str] = (),
+    threads: int | None = None,
+    launch: Launcher | None = None,
+    show: Callable[[Board], None] = lambda board: None,
+    pause: float = 0.5,
+    time_limit: float | None = None,
+) -> Board:
+    """Train whatever of `runs` has no record yet; return the board, failures included.
+
+    `networks` are the hashes of the runs whose weights are kept too; such a run is finished when both are there.
+    `workers` processes train side by side; 0 trains in this one, which saves the start of many tiny runs. Each
+    computes with `threads`; left out, they share the cores.
+    Interrupted (Ctrl-C, kill -9, power, `time_limit` seconds gone), the next call goes on where this one was.
+    """
+    started = time.monotonic()
+    if workers < 0:
+        raise UserError(f"--workers must be at least 1, or 0 for this process; not {workers}.")
+    launch = launch or (start_process if workers else train_here)
+    workers = max(1, workers)
+    planned = unique(runs)
+    waiting = [run for run in planned if not finished(run, results, network=run.hash in networks)]
+    board = Board(planned, [run.hash for run in planned if run not in waiting], workers=workers)
+    for run in planned:
+        if finished(run, results) and (seconds := record(run, results).get("train_seconds")):
+            board.recorded.setdefault(kind(run), []).append(seconds)
+    threads = threads or max(1, (os.cpu_count() or 1) // workers)
+    jobs: dict[str, tuple[RunConfig, Job]] = {}
+    try:
+        while waiting or jobs:
+            while waiting and len(jobs) < workers:
+                run = waiting.pop(0)
+                if finished(run, results, network=run.hash in networks):  # by another runner, meanwhile
+                    board.finished.append(run.hash)
+                    continue
+                jobs[run.hash] = (run, launch(run, work / run.hash, threads))
+                board.running[run.hash] = time.monotonic()
+            for name, (run, job) in list(jobs.items()):
+                code = job.poll()
+                if code is None:
+                    continue
+                del jobs[name]
+                took = time.monotonic() - board.running.pop(name)
+                if code == 0 and (work / name / "result.json").is_file():
+                    if name in networks:
+                        keep_network(work / name, results / NETWORKS / name)
+                    made = without_place(with_curves(work / name), run)
+                    write_json(results / f"{name}.json", made)
+                    board.finished.append(name)
+                    # A resumed run took part of its time before this call.
+                    board.measured.setdefault(kind(run), []).append(max(took, made.get("train_seconds", 0.0)))
+                else:
+                    log = work / f"{name}.log"
+                    more = f", see {log}" if log.is_file() else ""
+                    board.failed[name] = f"{run.label} seed {run.training.seed}: exit code {code}{more}"
+            show(board)
+            if time_limit is not None and time.monotonic() - started > time_limit:
+                break
+            if jobs:
+                time.sleep(pause)
+    finally:
+        for _, job in jobs.values():
+            job.stop()
+    return board
+
+
+CURVES = (
+    "evolution_kl",
+    "flips",
+    "path_agreement",
+    "cost_ratio",
+    "validation_accuracy",
+    "probe_accuracy",
+    "train_accuracy",
+)
+
+
+def with_curves(folder: Path) -> dict[str, Any]:
+    """A run's record: its result and the figures of each epoch, rounded."""
+    from spnet.runs.folder import read_metrics
+
+    rows = read_metrics(folder)
+    present = [name for name in CURVES if any(name in row for row in rows)]
+    curves = {name: [_rounded(row.get(name)) for row in rows] for name in present}
+    return {**read_json(folder / "result.json"), "curves": {"phase": [row["phase"] for row in rows], **curves}}
+
+
+def without_place(made: dict[str, Any], run: RunConfig) -> dict[str, Any]:
+    """The run's record without the place where its data set lay: that is this machine's own affair."""
+    if "config" not in made:
+        return made
+    return {**made, "config": {**made["config"], "data": run.data_name}}
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 5)
+
+
+def start_process(config: RunConfig, folder: Path, threads: int) -> Job:
+    """The local launcher: one Python process a run; it dies with this one, so nothing trains twice at a time."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        log = open(f"{folder}.log", "ab")  # noqa: SIM115  (closed below)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    command = [sys.executable, "-m", "spnet.jobs.worker", str(folder), str(os.getpid())]
+    with log:
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment)
+    assert process.stdin is not None
+    process.stdin.write(json.dumps(config.to_json()).encode())
+    process.stdin.close()
+    return _Process(process)
+
+
+def train_here(config: RunConfig, folder: Path, threads: int) -> Job:
+    """The launcher without a process: trains before it returns."""
+    from spnet.jobs.worker import train
+
+    return _Done(train(config, folder))
+
+
+@dataclass
+class _Done:
+    code: int
+
+    def poll(self) -> int:
+        return self.code
+
+    def stop(self) -> None: ...
+
+
+@dataclass
+class _Process:
+    process: subprocess.Popen[bytes]
+
+    def poll(self) -> int | None:
+        return self.process.poll()
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait()

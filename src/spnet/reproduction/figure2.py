@@ -1,0 +1,75 @@
+"""Figure 2: how much features change between adjoining stages (KL), epoch by epoch, with and without SP-Net's evolution
+loss; mean and band over seeds."""
+
+from pathlib import Path
+from typing import Any
+
+from spnet.jobs.runner import finished, record
+from spnet.reproduction.output import write_figure
+from spnet.reproduction.plan import Plan
+from spnet.runs.config import RunConfig
+
+LINES: tuple[tuple[str, dict[str, Any], str, str, str], ...] = (
+    ("dynamic", {}, "dynamic baseline", "-", "0.0"),
+    ("spnet", {"evolution": 0.0}, "SP-Net without evolution loss", "--", "0.35"),
+    ("spnet", {}, "SP-Net", "-.", "0.0"),
+    ("spnet", {"evolution": 0.1}, "SP-Net, evolution weight 0.1", ":", "0.35"),
+)
+"""Method, changes, name, dashes and grey of each line: told apart without colour."""
+
+
+def runs(plan: Plan) -> list[RunConfig]:
+    data = plan.scale.datasets[0]
+    return [run for method, changes, *_ in LINES for run in plan.runs(data, method, **changes)]
+
+
+def networks(plan: Plan) -> list[RunConfig]:
+    return []
+
+
+def write(plan: Plan, results: Path, folder: Path, out: Path) -> list[Path]:
+    from matplotlib.figure import Figure
+
+    data = plan.scale.datasets[0]
+    figure = Figure(figsize=(6.4, 4), layout="constrained")
+    axes = figure.add_subplot()
+    begin = None
+    for method, changes, name, dashes, grey in LINES:
+        records = [record(run, results) for run in plan.runs(data, method, **changes) if finished(run, results)]
+        if not records:
+            continue
+        epochs, mean, low, high = band([r["curves"]["evolution_kl"] for r in records])
+        axes.plot(epochs, mean, dashes, color=grey, label=f"{name}, n = {len(records)}", linewidth=1.6)
+        if len(records) > 1:
+            axes.fill_between(epochs, low, high, color=grey, alpha=0.15, linewidth=0)
+        begin = slow_progress_begins(records[0])
+    if begin is not None:
+        axes.axvline(begin, color="0.7", linewidth=0.8)
+        axes.text(begin, 0.02, " routers start", transform=axes.get_xaxis_transform(), fontsize=8, color="0.4")
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("KL between adjoining stages (nats)")
+    axes.set_title(f"{data}, {plan.scale.backbone}, scale {plan.scale.name}; band: one standard deviation", fontsize=9)
+    axes.legend(fontsize=8)
+    return write_figure(out / "figure2", figure)
+
+
+def band(curves: list[list[float | None]]) -> tuple[list[int], list[float], list[float], list[float]]:
+    """Epochs from 1, mean, and mean -+ one sample standard deviation, over the epochs that every curve has."""
+    from statistics import fmean, stdev
+
+    columns = [
+        (epoch, [v for v in values if v is not None])
+        for epoch, values in enumerate(zip(*curves, strict=False), 1)
+        if all(v is not None for v in values)
+    ]
+    epochs = [epoch for epoch, _ in columns]
+    means = [fmean(values) for _, values in columns]
+    spreads = [stdev(values) if len(values) > 1 else 0.0 for _, values in columns]
+    low = [m - s for m, s in zip(means, spreads, strict=True)]
+    return epochs, means, low, [m + s for m, s in zip(means, spreads, strict=True)]
+
+
+def slow_progress_begins(run_record: dict[str, Any]) -> float:
+    """The boundary, in epochs, between the first phase and the rest; 0.5 where there is but one."""
+    phases = run_record["curves"]["phase"]
+    return next((i + 0.5 for i, phase in enumerate(phases) if phase != phases[0]), 0.5)

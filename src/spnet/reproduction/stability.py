@@ -1,0 +1,105 @@
+"""Sections G and H of the supplement, measured: how steady decisions and results are, by method and by warm-up."""
+
+from collections.abc import Collection
+from typing import Any
+
+from spnet.build import create_method
+from spnet.reproduction.lines import Line, Row
+from spnet.reproduction.methods import METHODS, at, baseline, caveats, label, ladder
+from spnet.reproduction.plan import Plan
+from spnet.reproduction.section import Section
+from spnet.reproduction.statistics import summary
+from spnet.reproduction.table import Cells, full_macs, number
+from spnet.runs.config import RunConfig
+
+HEAD = (
+    "run", "n", "accuracy %", "spread over seeds", "shuffled %", "fixed path %", "flips, mean", "flips, last epoch",
+    "path agreement", "KL, last epoch", "% of static", "blocks always run", "always skipped", "paths",
+)  # fmt: skip
+
+
+def sections(plan: Plan) -> list[Section]:
+    data = plan.scale.datasets[0]
+    budget = plan.scale.budgets[0]
+    methods = [Row(label(m, w), plan.runs(data, m, w), at(budget)) for m, w in METHODS]
+    start = plan.scale.dynamic["static_share"]
+    compared: tuple[tuple[str, str, dict[str, Any]], ...] = (
+        ("convnet-aig", "none", {"static_share": 0.0}),
+        ("convnet-aig", "static start", {}),
+        ("spnet", "none", {"static_share": 0.0}),
+        ("spnet", "static start", {}),
+        ("rdi-net", "static start", {"static_share": start, "uniform_share": 0.0}),
+        ("rdi-net", "uniform paths", {}),
+        ("skipnet", "supervised", {}),
+        ("blockdrop", "static start and curriculum", {}),
+    )
+    warm_ups = [
+        Row(f"{method}: {name}", plan.runs(data, method, **settings), at(budget)) for method, name, settings in compared
+    ]
+    static = ladder(plan, data)
+    notes = (*_NOTES, *caveats(method for method, _ in METHODS))
+    return [
+        Section(f"Stability of every method on {data}", [*static, *methods], baseline(plan), _cells, notes),
+        Section(f"Stability by warm-up on {data} (supplement G)", [*static, *warm_ups], baseline(plan), _cells, notes),
+    ]
+
+
+_NOTES = (
+    "Accuracy, controls, cost and paths: after calibration. Flips, agreement, KL and stuck blocks: as trained, on 512 "
+    "fixed images.",
+    "flips: share of decisions that changed since the epoch before; their mean is over all epochs after the warm-up, "
+    "without the first of a phase, which is compared with another rule; path agreement: share of decisions equal for "
+    "two augmentations of an image; KL: between adjoining stages, no learned part.",
+)
+
+
+def _cells(lines: list[Line], baseline: str | None) -> Cells:
+    cells = [[*HEAD]]
+    full = full_macs(lines, baseline) or 1.0
+    for line in lines:
+        if not line.figures:
+            continue
+        accuracy = summary(list(line.by_seed.values()))
+        warm_ups = _warm_ups(line.row.runs[0])
+        flips = [value for record in line.records for value in _after_warm_up(record, "flips", warm_ups)]
+        cells.append(
+            [
+                line.name,
+                str(accuracy.n),
+                f"{accuracy.mean:.2f}",
+                "" if accuracy.std is None else f"{accuracy.std:.2f}",
+                number(None if line.static else line.mean("accuracy_shuffled_paths"), ".2f"),
+                number(None if line.static else line.mean("accuracy_fixed_path"), ".2f"),
+                f"{sum(flips) / len(flips):.3f}" if flips else "",
+                number(line.end("flips"), ".3f"),
+                number(line.end("path_agreement"), ".3f"),
+                number(line.end("evolution_kl"), ".4f"),
+                f"{100 * (line.mean('macs_mean') or 0) / full:.1f}",
+                _stuck(line, "always_run"),
+                _stuck(line, "always_skipped"),
+                number(line.mean("distinct_paths"), ".0f"),
+            ]
+        )
+    return cells
+
+
+def _warm_ups(run: RunConfig) -> set[str]:
+    """The names of the run's phases in which the decisions are not yet the method's own."""
+    phases = create_method(run.method, run.wrapper, run.method_settings).phases(run.training.epochs)
+    return {phase.name for phase in phases if phase.warmup}
+
+
+def _after_warm_up(record: dict, name: str, warm_ups: Collection[str]) -> list[float]:
+    """A curve where something was measured, in phases that are no warm-up and not in the first epoch of one."""
+    phases, values = record["curves"]["phase"], record["curves"].get(name, [])
+    return [
+        value
+        for before, phase, value in zip(phases, phases[1:], values[1:], strict=False)
+        if before == phase and phase not in warm_ups and value is not None
+    ]
+
+
+def _stuck(line: Line, name: str) -> str:
+    """Mean number of blocks that are the same for every watched image."""
+    counts = [len(record["end_of_training"].get(name) or ()) for record in line.records]
+    return f"{sum(counts) / len(counts):.1f}"

@@ -1,0 +1,216 @@
+"""Run folders: what is on disk, written atomically, read without executing anything from it.
+
+config.json         the run, complete (spnet.runs.config)
+model.safetensors   the network's weights and calibrated threshold
+state/resume.pt     everything an exact resume needs (tensors and plain values; read with weights_only)
+metrics.jsonl       one object an epoch
+result.json         the test set, read once after the last epoch
+"""
+
+import importlib.util
+import io
+import json
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spnet.build import build_network, checked_sizes, create_method
+from spnet.data.match import known_classes
+from spnet.errors import UserError
+from spnet.files import read_json, strict, write_bytes, write_json, write_text
+from spnet.network.dynamic import DynamicNetwork
+from spnet.runs import record as schema
+from spnet.runs import weights
+from spnet.runs.config import RunConfig
+from spnet.version import __version__
+
+FORMAT = 1
+"""Raised when a run folder of an older version can no longer be read."""
+FACTS = ("classes", "input_shape", "mean", "std")
+"""What loading needs besides the run."""
+RESUMED = {"epoch", "rows", "net", "method", "optimizer", "previous_decisions"}
+"""What an exact resume needs."""
+
+
+def write_config(folder: Path, config: RunConfig, facts: dict[str, Any]) -> None:
+    """`facts`: one value for each of FACTS, `started_from` (see `named`), the `commits` of the sources that trained it,
+    in order, and `data_at`, where its images lie on this machine."""
+    write_json(folder / "config.json", {"format": FORMAT, "spnet": __version__, **config.to_json(), **facts})
+
+
+def read_config(folder: Path) -> tuple[RunConfig, dict[str, Any]]:
+    """The run and its facts; `UserError` for a folder that holds no run, or one of another format or version."""
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a run folder: it does not exist.")
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder} is not a run folder: it has no config.json.")
+    record = read_json(folder / "config.json")
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        found = record.get("format") if isinstance(record, dict) else None
+        raise UserError(
+            f"{folder} was written in format {found}, this spnet {__version__} reads format {FORMAT}: retrain it."
+        )
+    lacking = [key for key in ("method", "wrapper", "backbone", "data", "settings", *FACTS) if key not in record]
+    if lacking:
+        raise UserError(f"{folder / 'config.json'} lacks '{lacking[0]}': restore it or start the run anew.")
+    _check_facts(folder, record)
+    checked_sizes(len(record["classes"]), *record["input_shape"])
+    return RunConfig.from_json(record), record
+
+
+def _check_facts(folder: Path, record: dict[str, Any]) -> None:
+    """`UserError` for facts of the wrong kind."""
+
+    def numbers(value: Any, kind: type | tuple[type, ...] = (int, float)) -> bool:
+        fine = isinstance(value, list) and all(isinstance(v, kind) and not isinstance(v, bool) for v in value)
+        return fine and all(abs(v) < 2**63 for v in value)  # neither NaN nor infinite
+
+    shaped = numbers(record["input_shape"], int) and len(record["input_shape"]) == 3
+    channels = record["input_shape"][0] if shaped else 0
+    right = {
+        "classes": isinstance(record["classes"], list)
+        and len(record["classes"]) > 0
+        and all(isinstance(name, str) for name in record["classes"]),
+        "input_shape": shaped,
+        "mean": numbers(record["mean"]) and len(record["mean"]) == channels,
+        "std": numbers(record["std"]) and len(record["std"]) == channels and min(record["std"], default=0) > 0,
+        "settings": isinstance(record["settings"], dict),
+        **{name: isinstance(record[name], str) for name in ("method", "wrapper", "backbone", "data")},
+        "started_from": schema.misfit(record.get("started_from"), schema.RESULT["started_from"]) is None,
+        "commits": schema.misfit(record.get("commits"), [str]) is None,
+    }
+    wrong = [name for name, fits in right.items() if not fits]
+    if wrong:
+        raise UserError(f"{folder / 'config.json'} is damaged: '{wrong[0]}' is of the wrong kind. Restore it.")
+
+
+def without_place(record: dict[str, Any]) -> dict[str, Any]:
+    """A config.json that may leave this machine: it says which data, not where they lay."""
+    kept = {name: value for name, value in record.items() if name != "data_at"}
+    return {**kept, "data": record["data"].split(":")[0]}
+
+
+def save_network(folder: Path, net: DynamicNetwork) -> None:
+    """Write model.safetensors; on a bare machine without safetensors model.pt, which holds the same names and
+    tensors (`torch.load(path, weights_only=True)`) and is turned into the other elsewhere."""
+    state = {name: value.detach().contiguous().clone() for name, value in net.state_dict().items()}
+    if importlib.util.find_spec("safetensors") is None:
+        warnings.warn("safetensors is not installed: weights are written to model.pt instead.", stacklevel=2)
+        write_bytes(folder / "model.pt", _torch_bytes(state))
+        return
+    write_bytes(folder / "model.safetensors", weights.to_bytes(state))
+
+
+def load_network(folder: Path) -> DynamicNetwork:
+    """Rebuild the network of a run folder, in eval mode, on the CPU."""
+    config, facts = read_config(folder)
+    net = build_network(
+        create_method(config.method, config.wrapper, config.method_settings),
+        config.backbone,
+        num_classes=len(facts["classes"]),
+        input_shape=tuple(facts["input_shape"]),
+        mean=tuple(facts["mean"]),
+        std=tuple(facts["std"]),
+        seed=0,  # the weights are overwritten; drawn from a stream of their own, the caller's stays where it was
+    )
+    load_weights(net, folder / "model.safetensors")
+    net.classes = known_classes(facts["classes"], config.data_name)
+    return net.eval()
+
+
+def load_weights(net: DynamicNetwork, path: Path) -> None:
+    """Fill a network from a safetensors file; `UserError` if missing, truncated, or of another network."""
+    try:
+        state = weights.read(path)
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist: the run has not finished an epoch.") from error
+    except OSError as error:
+        raise UserError(f"{path} is damaged ({error}): restore it or resume the run.") from error
+    fit_state(net, state, path)
+
+
+def named(init: Path | None) -> dict[str, str] | None:
+    """The run whose weights are the start, as config.json and result.json name it; None for fresh weights.
+
+    A fact about a run, no part of its hash; the folder's name only, for its place means nothing elsewhere.
+    """
+    return None if init is None else {"name": init.absolute().name, "hash": read_config(init)[0].hash}
+
+
+def fit_state(net: torch.nn.Module, state: dict[str, Tensor], source: Path) -> None:
+    try:
+        net.load_state_dict(state)
+    except RuntimeError as error:
+        first = str(error).splitlines()[-1].strip()
+        raise UserError(f"{source} belongs to another network: {first}") from error
+    except (AttributeError, TypeError, ValueError) as error:  # a damaged state names or holds no tensors
+        raise UserError(f"{source} is damaged: restore it or start the run anew.") from error
+
+
+def save_resume(folder: Path, record: dict[str, Any]) -> None:
+    """`record`: one value for each of RESUMED, tensors and plain values only."""
+    write_bytes(folder / "state" / "resume.pt", _torch_bytes({"format": FORMAT, **record}))
+
+
+def _torch_bytes(record: Any) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(record, buffer)
+    return buffer.getvalue()
+
+
+def load_resume(folder: Path) -> dict[str, Any]:
+    """The state an exact resume starts from; `UserError` when missing, damaged or foreign. What it says is checked in
+    `spnet.runs.resumed`."""
+    path = folder / "state" / "resume.pt"
+    try:
+        record = torch.load(path, map_location="cpu", weights_only=True)
+        with zipfile.ZipFile(path) as archive:
+            spoilt = archive.testzip()  # the first whose checksum does not fit
+    except FileNotFoundError as error:
+        raise UserError(f"{folder} cannot be resumed: it has no state/resume.pt.") from error
+    except Exception as error:  # a damaged file raises almost anything: pickle, zip, EOF, runtime errors
+        raise UserError(f"{path} is damaged and cannot be resumed: restore it or start the run anew.") from error
+    if spoilt is not None:
+        raise UserError(f"{path} is damaged and cannot be resumed: restore it or start the run anew.")
+    known = isinstance(record, dict) and type(record.get("format")) is int and record["format"] == FORMAT
+    if not known or not record.keys() >= RESUMED:
+        raise UserError(f"{path} was written by another version of spnet: start the run anew.")
+    return record
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """Rows of metrics.jsonl; a last line cut off by a kill is dropped. `UserError` for values of the wrong kind."""
+    path = folder / "metrics.jsonl"
+    rows = []
+    for number, line in enumerate(path.read_bytes().splitlines() if path.is_file() else [], 1):
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            break
+        counted = isinstance(row, dict) and row.get("epoch", number) == number  # a row an epoch, in order
+        wrong = schema.misfit(row, schema.ROW) if counted else "epoch"
+        if wrong is not None:
+            raise UserError(f"{path}, line {number}: '{wrong}' is of the wrong kind. Restore the file or delete it.")
+        rows.append(row)
+    return rows
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """A run's result.json or record; `UserError` when it is missing, no JSON, or holds values of the wrong kind."""
+    return check_result(read_json(path), path)
+
+
+def check_result(record: Any, path: Path) -> dict[str, Any]:
+    wrong = schema.misfit(record, schema.RESULT) if isinstance(record, dict) else "config"
+    if wrong is not None:
+        raise UserError(f"{path} is damaged: '{wrong}' is of the wrong kind. Restore it or start the run anew.")
+    return record
+
+
+def write_metrics(folder: Path, rows: list[dict[str, Any]]) -> None:
+    lines = (json.dumps(strict(row), allow_nan=False) + "\n" for row in rows)
+    write_text(folder / "metrics.jsonl", "".join(lines))
