@@ -13,6 +13,7 @@ import spnet
 from spnet.cli import main
 from spnet.network.block import PlainBlock, ResidualBlock
 from spnet.network.take_state import take_state
+from spnet.routers import PooledMLP
 
 X = images(2, (3, 32, 32))
 
@@ -103,7 +104,7 @@ def test_what_may_be_skipped_and_where_it_may_leave():
     assert net.stage_heads is not None and net.stage_heads.macs == (0, 0, 256 * 10)
 
 
-@pytest.mark.parametrize("method", [name for name in spnet.list_methods() if name not in ("static", "rdi-net")])
+@pytest.mark.parametrize("method", ["blockdrop", "codinet", "convnet-aig", "dynamic", "skipnet", "spnet"])
 def test_every_method_takes_a_network_with_blocks_that_always_run(method: str):
     torch.manual_seed(0)
     net = spnet.make_dynamic(torchvision.models.mobilenet_v3_large(num_classes=10), method, example=X, seed=0).eval()
@@ -111,6 +112,14 @@ def test_every_method_takes_a_network_with_blocks_that_always_run(method: str):
     always = [i for i, options in enumerate(net.options) if options == 1]
     assert len(always) == 5 and not any(net.gated[i] for i in always)
     assert (trace.decisions[:, always] == 0).all() and trace.macs.isfinite().all()
+
+
+def test_a_router_that_decides_a_block_with_one_option_is_refused():
+    net = spnet.make_dynamic(torchvision.models.mobilenet_v3_large(num_classes=10), "static", example=X)
+    blocks = len(net.blocks)
+    router = PooledMLP(net.backbone.input_widths, [2] * blocks, [True] * blocks, hidden=4)
+    with pytest.raises(spnet.UserError, match="which has one option"):
+        spnet.DynamicNetwork(net.backbone, router)
 
 
 def test_a_new_classifier_leaves_the_given_network_alone():

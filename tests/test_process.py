@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from spnet import data
 from spnet.cli import main
 
 SMALL = ("--method", "static", "--backbone", "resnet8", "--subset", "64", "--batch-size", "32", "--epochs", "2")
@@ -172,8 +173,12 @@ def test_a_full_disk_leaves_nothing_half_done(tmp_path: Path):
 NOBODY = 65534
 
 
-def test_a_read_only_folder_is_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_read_only_folder_is_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
     """As a user without rights, which root becomes: the system itself refuses."""
+    digits = data.load("digits")  # the packages may lie where that user cannot read
+    monkeypatch.setattr("spnet.data.digits.load", lambda: digits)
     locked = tmp_path / "locked"
     locked.mkdir()
     run = locked / "run"

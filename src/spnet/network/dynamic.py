@@ -60,6 +60,11 @@ class DynamicNetwork(nn.Module):
         self.stage_heads = stage_heads
         self.options = backbone.options
         self.gated = router.gated if router is not None else (False,) * len(backbone.blocks)
+        for i, gated in enumerate(self.gated):
+            if gated and self.options[i] == 1:
+                raise UserError(
+                    f"the router decides block {i} of {backbone.name}, which has one option: it always runs."
+                )
         self.dense = Dense()
         """What computes the blocks in training mode; `spnet.inference.runtimes.compiled` where a run asks for it."""
         self.static_macs = backbone.static_macs
