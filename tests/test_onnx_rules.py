@@ -101,7 +101,6 @@ def test_everybody_or_nobody_leaves(confidence: float, stage: int):
         run = OnnxExecutor(network(method, "" if method == "spnet" else "spnet"), 2, router_logits=True, **rules)
         for count in (1, 2, 40):
             assert set(assert_agrees(run, images(count), **rules).tolist()) == {stage}
-    assert OnnxExecutor(network(), **rules)(images(3)).router_logits == ()
 
 
 def test_what_comes_after_an_exit_is_not_computed():
@@ -131,7 +130,7 @@ def test_the_blocked_layout_is_kept_across_exits(form: str, rules: Rules):
     if "Conv" not in kinds:
         pytest.skip("onnxruntime has no blocked layout on this processor")
     assert "ReorderInput" not in kinds
-    assert kinds.count("ReorderOutput") == kinds.count("GlobalAveragePool")  # pooled features only
+    assert "ReorderOutput" not in kinds and "GlobalAveragePool" in kinds  # pooled features need none
     open_session(fast.SerializeToString())
 
 

@@ -19,6 +19,8 @@ from onnx import GraphProto, ModelProto, NodeProto
 from spnet.inference.runtimes.onnx.library import optimise
 
 BLOCKED = "com.microsoft.nchwc"
+WIDEST_BLOCK = 16
+"""Channels in a block of the widest vectors; narrower ones take 8."""
 _MOVES_SAMPLES = {"GatherND": (0,), "ScatterND": (0, 2), "Identity": (0,), "Concat": None}
 """Operators that move samples as a whole -> which of their inputs hold features (None: all, if along the batch)."""
 _ANY_LAYOUT = ("Shape",)
@@ -32,6 +34,7 @@ def blocked(model: ModelProto) -> ModelProto:
         fast = onnx.load(file)
     _make_names_unique(fast.graph)
     graphs = list(_graphs(fast.graph))
+    pooled = {node.output[0] for g in graphs for node in g.node if _is(node, "GlobalAveragePool")}
     carried = _carried(graphs)
     alias: dict[str, str] = {}
     for g in reversed(graphs):  # inner graphs first: extending a list of nodes copies them
@@ -41,6 +44,7 @@ def blocked(model: ModelProto) -> ModelProto:
                 (_is(node, "ReorderOutput") and node.output[0] in carried)
                 or (_is(node, "ReorderInput") and node.input[0] in carried)
                 or _is_nothing(node)
+                or _reorders_one_pixel(node, pooled)
             ):
                 alias[node.output[0]] = node.input[0]
             else:
@@ -130,6 +134,12 @@ def _is_nothing(node: NodeProto) -> bool:
         and attributes.get("kernel_shape") == [1, 1]
         and attributes.get("strides") in ([1, 1], None)
     )
+
+
+def _reorders_one_pixel(node: NodeProto, pooled: set[str]) -> bool:
+    """Pooled features out of the blocked layout: of one pixel, and with whole blocks of channels, both are the same."""
+    channels = next((a.i for a in node.attribute if a.name == "channels"), 1)
+    return _is(node, "ReorderOutput") and node.input[0] in pooled and channels % WIDEST_BLOCK == 0
 
 
 def _resolve(alias: dict[str, str], name: str) -> str:

@@ -6,6 +6,7 @@ takes less than a millisecond.
 Shapes: B samples, N blocks, R = sum of K_i over gated blocks.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -55,7 +56,8 @@ class Pixels:
 
 class OnnxExecutor:
     """Called like the network; returns a `Trace` whose fields `logits`, `decisions`, `macs`, `router_logits` and
-    `exit_stage` are filled, the others empty.
+    `exit_stage` are filled, the others empty. Router logits are worked out by a second run when they are first asked
+    for, unless every run is told to return them.
 
     One image runs an `If` graph, with `threads` threads inside; more run a gather graph, cut into chunks that `threads`
     single-threaded workers take one by one.
@@ -65,7 +67,7 @@ class OnnxExecutor:
         threads: processor cores to use.
         layout: `blocked` keeps features in onnxruntime's own layout where it has one and the result is right;
             `plain` runs exactly what an export holds.
-        router_logits: also return raw router logits (a few more small nodes).
+        router_logits: every run returns raw router logits too (a few more small nodes).
         exit_confidence, max_cost: as in `DynamicNetwork.forward`; forced decisions run to the end all the same.
 
     Raises:
@@ -99,23 +101,23 @@ class OnnxExecutor:
         self._widths = [net.options[i] for i in net.gated_indices]
         self._network_shift = net.decision_shift.numpy()  # a view: it follows the network
 
-    def _open(self, key: tuple[FormName, Rules]) -> Any:
+    def _open(self, key: tuple[FormName, Rules, bool]) -> Any:
         """One image has threads of its own, the workers share a session."""
-        form, rules = key
+        form, rules, router_logits = key
         threads = self.threads if form == "single" else 1
-        fast = self._open_blocked(form, rules, threads) if self.layout == "blocked" else None
-        return fast or self._open_plain(form, rules, threads)
+        fast = self._open_blocked(form, rules, router_logits, threads) if self.layout == "blocked" else None
+        return fast or self._open_plain(form, rules, router_logits, threads)
 
-    def _open_plain(self, form: FormName, rules: Rules, threads: int) -> Any:
-        model = dynamic_model(self.net, form, router_logits=self.router_logits, rules=rules)
+    def _open_plain(self, form: FormName, rules: Rules, router_logits: bool, threads: int) -> Any:
+        model = dynamic_model(self.net, form, router_logits=router_logits, rules=rules)
         return open_session(model.SerializeToString(), threads, spinning=threads > 1)
 
-    def _open_blocked(self, form: FormName, rules: Rules, threads: int) -> Any:
+    def _open_blocked(self, form: FormName, rules: Rules, router_logits: bool, threads: int) -> Any:
         """A session in the blocked layout, or None where onnxruntime refuses it or it disagrees with the eager network
         (under rules: with the plain session).
 
         The pass leans on onnxruntime's internals, so nothing is taken on trust."""
-        model = dynamic_model(self.net, form, router_logits=self.router_logits, for_blocked=True, rules=rules)
+        model = dynamic_model(self.net, form, router_logits=router_logits, for_blocked=True, rules=rules)
         images, decisions = probe(self.net, paths=2)
         try:
             fast = open_session(blocked(model).SerializeToString(), threads, spinning=threads > 1)
@@ -127,7 +129,7 @@ class OnnxExecutor:
                 wrong = disagreement(self.net, images, decisions, run)
                 wrong = wrong or own_decisions_disagreement(self.net, images, run)[0]
             else:
-                plain = partial(self._run, self._open_plain(form, rules, 1), form)
+                plain = partial(self._run, self._open_plain(form, rules, router_logits, 1), form)
                 other = partial(self._run, fast, form)
                 wrong = difference_under_rules(plain, other, images.numpy(), force_bias(self.net, decisions), rules)
         except Exception:  # whatever another version of onnxruntime makes of its own node types
@@ -147,23 +149,38 @@ class OnnxExecutor:
             bias = self._forcing(decisions, len(images))
             if bias is None:
                 self.net.checked_path(torch.empty(len(images)), torch.as_tensor(force))  # says what is wrong
-        return LazyTrace(_Ran(self.net, self.arrays(self._pixels(images), bias, shift), self._rules_of(bias)))
+        pixels, shift = self._pixels(images), float(self._network_shift) if shift is None else shift
+        outputs = self.arrays(pixels, bias, shift)
+        if pixels is images or not pixels.flags.owndata:
+            pixels = pixels.copy()  # the caller's memory may hold another image when router logits are asked for
+        router_logits = partial(self._router_logits, pixels, bias, shift)
+        return LazyTrace(_Ran(self.net, outputs, self._rules_of(bias), router_logits))
+
+    def _router_logits(self, pixels: np.ndarray, bias: np.ndarray | None, shift: float) -> np.ndarray:
+        """(B, R) by a run that returns them."""
+        return self.arrays(pixels, bias, shift, router_logits=True)[2]
 
     def _rules_of(self, bias: np.ndarray | None) -> Rules:
         """Forced decisions run to the end and cost what they cost."""
         return self.rules if bias is None else Rules()
 
     def arrays(
-        self, images: np.ndarray, bias: np.ndarray | None = None, shift: float | None = None
+        self,
+        images: np.ndarray,
+        bias: np.ndarray | None = None,
+        shift: float | None = None,
+        *,
+        router_logits: bool = False,
     ) -> list[np.ndarray]:
         """Normalised float32 images (B, C, H, W), router bias (B, R) or None -> logits, decisions; then router logits
-        where they were asked for and, without a bias, (B, 1) exit stages where samples may leave early."""
+        where they are asked for and, without a bias, (B, 1) exit stages where samples may leave early."""
         form: FormName = "single" if len(images) == 1 else "batch"
         rules = self._rules_of(bias)
         values = dict(self._rule_values) if bias is None else {}
         if self._widths:
             values["decision_shift"] = self._network_shift if shift is None else np.array(shift, np.float32)
-        return self._run(self._sessions[form, rules], form, images, values, bias)
+        session = self._sessions[form, rules, router_logits or self.router_logits]
+        return self._run(session, form, images, values, bias)
 
     def _run(
         self, session: Any, form: FormName, images: np.ndarray, values: dict[str, Any], bias: np.ndarray | None = None
@@ -186,10 +203,13 @@ class OnnxExecutor:
 class _Ran:
     """What a graph put out, as the fields of a trace."""
 
-    def __init__(self, net: DynamicNetwork, outputs: list[np.ndarray], rules: Rules) -> None:
+    def __init__(
+        self, net: DynamicNetwork, outputs: list[np.ndarray], rules: Rules, router_logits: Callable[[], np.ndarray]
+    ) -> None:
         self.net = net
         self.outputs = outputs
         self.rules = rules
+        self._router_logits = router_logits
 
     def logits(self) -> Tensor:
         return torch.from_numpy(self.outputs[0])
@@ -201,9 +221,11 @@ class _Ran:
         return torch.from_numpy(self.outputs[1])
 
     def router_logits(self) -> tuple[Tensor, ...]:
-        more = self.outputs[2 : -1 if self.rules.exits else None]
+        if self.net.router is None:
+            return ()
+        returned = self.outputs[2 : -1 if self.rules.exits else None]
         widths = [self.net.options[i] for i in self.net.gated_indices]
-        return torch.from_numpy(more[0]).split(widths, 1) if more else ()
+        return torch.from_numpy(returned[0] if returned else self._router_logits()).split(widths, 1)
 
     def log_prob(self) -> Tensor:
         return torch.zeros(len(self.outputs[0]), len(self.net.gated_indices))
@@ -240,7 +262,7 @@ class StaticExecutor:
 
     def __call__(self, images: Images, force: Tensor | None = None, shift: float | None = None) -> Trace:
         """Run images (B, C, H, W), uint8 or float, of the right size. There is nothing to force or to shift."""
-        return LazyTrace(_RanInFull(self.net, [self.run(self._pixels(images))], Rules()))
+        return LazyTrace(_RanInFull(self.net, [self.run(self._pixels(images))]))
 
     def run(self, images: np.ndarray) -> np.ndarray:
         if not self.shares or len(images) == 1:
@@ -253,6 +275,12 @@ class StaticExecutor:
 
 class _RanInFull(_Ran):
     """The same of the static network: every decision is the last option, and no router is charged."""
+
+    def __init__(self, net: DynamicNetwork, outputs: list[np.ndarray]) -> None:
+        super().__init__(net, outputs, Rules(), lambda: np.zeros((len(outputs[0]), 0), np.float32))
+
+    def router_logits(self) -> tuple[Tensor, ...]:
+        return ()
 
     def decisions(self) -> Tensor:
         return (torch.tensor(self.net.options) - 1).expand(len(self.outputs[0]), -1)

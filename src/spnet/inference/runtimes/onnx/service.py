@@ -35,7 +35,6 @@ class OnnxRuntime(Runtime):
         return OnnxExecutor(
             net,
             threads or torch.get_num_threads(),
-            router_logits=True,
             exit_confidence=rules.exit_confidence,
             max_cost=rules.max_cost,
         )
