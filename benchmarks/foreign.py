@@ -48,8 +48,8 @@ def both(name: str, rounds: int) -> dict[str, Any]:
         row["macs_speed_up"] = net.static_macs / float(macs.double().mean())
         rows[f"{name}, {kind}"] = row
         print(
-            f"{name + ', ' + kind:<40} static {row['ms']['static']:.1f} ms, engine {row['ms']['engine']:.1f}; "
-            f"{row['speed_up']:.2f}x ({row['cpu_speed_up']:.2f}x in CPU time), "
+            f"{name + ', ' + kind:<40} static {row['static']['ms'][1]:.1f} ms, engine {row['static']['ms'][0]:.1f}; "
+            f"{row['static']['ratio']:.2f}x ({row['static']['cpu_ratio']:.2f}x in CPU time), "
             f"multiply-adds {row['macs_speed_up']:.2f}x",
             flush=True,
         )

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from spnet.files import write_json
 from spnet.training.finish import made_with
@@ -20,8 +21,8 @@ from spnet.training.finish import made_with
 STEP = """
 import sys, time
 if sys.argv[1] == "default":
-    from spnet.waiting import wait_asleep
-    wait_asleep()
+    from spnet.waiting import wait_briefly
+    wait_briefly()
 import torch
 from spnet.bench.steps import Trial, random_images
 from spnet.runs.config import RunConfig
@@ -43,7 +44,7 @@ def step_ms(how: str, steps: int) -> float:
 def main() -> int:
     parser = argparse.ArgumentParser(description="What a busy neighbour costs a training step.")
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", default="benchmarks/results/neighbour.json")
     args = parser.parse_args()
     ways = ("default", "torch")
@@ -51,14 +52,18 @@ def main() -> int:
     for _ in range(args.rounds):
         for how in ways:
             quiet[how].append(step_ms(how, args.steps))
-    rows = {how: {"quiet_ms": median(quiet[how])} for how in ways}
+    rows: dict[str, dict[str, Any]] = {how: {"quiet_ms": median(quiet[how])} for how in ways}
+    busy: dict[str, list[float]] = {how: [] for how in ways}
     spinners = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]
     try:
-        for how, steps in (("default", args.steps), ("torch", max(2, args.steps // 5))):
-            rows[how]["busy_ms"] = step_ms(how, steps)
+        for _ in range(args.rounds):
+            busy["default"].append(step_ms("default", args.steps))
+        busy["torch"].append(step_ms("torch", max(2, args.steps // 5)))  # seconds a step
     finally:
         for spinner in spinners:
             spinner.kill()
+    for how in ways:
+        rows[how] |= {"busy_ms": median(busy[how]), "all_quiet_ms": quiet[how], "all_busy_ms": busy[how]}
     for row in rows.values():
         row["busy_over_quiet"] = row["busy_ms"] / row["quiet_ms"]
     print(json.dumps(rows, indent=1))
