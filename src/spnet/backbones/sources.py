@@ -91,6 +91,23 @@ def _model(name: str, num_classes: int, input_shape: tuple[int, int, int]) -> nn
     return model
 
 
+def normalisation(name: str) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """(mean, std) per channel, in units of [0, 1], by which the pretrained weights of this network saw their images;
+    None where nothing is known of any."""
+    source, _, inner = name.partition(":")
+    if source == "torchvision":
+        from torchvision.models import get_model_weights
+
+        published = list(get_model_weights(inner))
+        seen = published[-1].transforms() if published else None
+    elif source == "timm":
+        seen = _timm().models.get_pretrained_cfg(inner, allow_unregistered=True)
+    else:
+        return None
+    mean, std = getattr(seen, "mean", None), getattr(seen, "std", None)
+    return (tuple(mean), tuple(std)) if mean and std else None
+
+
 def _function(name: str) -> Any:
     source, _, inner = name.partition(":")
     if source not in sys.modules and source in os.environ.get(MODULES, "").split(","):

@@ -12,10 +12,11 @@ TIMES = 4.0
 
 
 def size_advice(backbone: str, data: str, dataset: "Dataset") -> str | None:
-    """One line if the images are much larger than the backbone's design, with the price; else None."""
+    """One line if the images are much larger than the CIFAR design of this backbone, with the price; else None."""
     import torch
 
     from spnet.backbones import create_backbone
+    from spnet.backbones.sources import is_foreign
 
     def macs(height: int, width: int) -> int:
         shape = (dataset.in_channels, height, width)
@@ -23,7 +24,7 @@ def size_advice(backbone: str, data: str, dataset: "Dataset") -> str | None:
             return create_backbone(backbone, num_classes=dataset.num_classes, input_shape=shape).static_macs
 
     height, width = dataset.image_size
-    if height * width <= TIMES * DESIGNED_FOR**2:
+    if is_foreign(backbone) or height * width <= TIMES * DESIGNED_FOR**2:
         return None
     own, designed = macs(height, width), macs(DESIGNED_FOR, DESIGNED_FOR)
     text = (

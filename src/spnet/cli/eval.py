@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spnet.cli import Parser
+from spnet.cli.loading import add_loading
 from spnet.cli.rules import add_rules, rules_of
 from spnet.cli.threads import add_threads
 from spnet.cli.words import paths
@@ -40,6 +41,7 @@ def configure(parser: Parser, argv: list[str]) -> None:
         help="where the images lie; default: the run's own. Classes are matched by name, the run's ?size=N is kept",
     )
     add_threads(parser)
+    add_loading(parser)
     parser.add_argument("--sweep", action="store_true", help="the whole trade-off: many budgets and early exits")
     parser.add_argument("--out", metavar="DIR", help="write the sweep's table and picture there")
 
@@ -89,7 +91,15 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def _data(args: argparse.Namespace, config: "RunConfig", net: "DynamicNetwork") -> "Dataset":
     from spnet.data.match import load_for
 
-    dataset = load_for(net.classes, net.input_shape, args.data, config.data, num_classes=net.num_classes)
+    dataset = load_for(
+        net.classes,
+        net.input_shape,
+        args.data,
+        config.data,
+        num_classes=net.num_classes,
+        workers=args.workers,
+        cache_gb=args.cache_gb,
+    )
     return dataset.mirrored(config.training.flip)
 
 
@@ -161,7 +171,8 @@ def describe(result: dict[str, Any]) -> str:
     stages = ", ".join(f"{accuracy:.2f}" for accuracy in result["stage_accuracy"])
     lines = [
         f"{result['label']}  {printable(result['run'])}  (executor {result['executor']}, {result['threads']} threads)",
-        f"accuracy            {result['accuracy']:.2f} %  (n = {result['n']}; by stage {stages})",
+        f"accuracy            {result['accuracy']:.2f} %  (n = {result['n']}; by stage {stages}; mean over classes "
+        f"{result['class_accuracy']:.2f} %)",
         f"cost                {result['macs_mean'] / 1e6:.3f} MMACs = {result['gflops_mean']:.5f} GFLOPs = "
         f"{100 * result['cost_ratio']:.1f} % of static",
         f"execution rate      {result['execution_rate']:.3f}, {paths(result['distinct_paths'])}",

@@ -11,6 +11,7 @@ from typing import Any
 
 from spnet.cli import Parser
 from spnet.cli.advice import size_advice
+from spnet.cli.loading import add_loading
 from spnet.cli.progress import progress
 from spnet.cli.threads import add_threads, computing_with
 from spnet.cli.words import paths
@@ -31,7 +32,10 @@ def configure(parser: Parser, argv: list[str]) -> None:
         parser.add_argument(flag, dest=flag[2:].replace("with", "wrapper"), metavar=metavar, help=text)
     parser.add_argument("--out", metavar="DIR", help="run folder; default runs/<label>-<hash>")
     parser.add_argument(
-        "--init", metavar="RUN", help="start from another run's weights (same backbone); alone, with its settings too"
+        "--init",
+        metavar="RUN",
+        help="start from another run's weights (same backbone); alone, with its settings too; or from a file: a state "
+        "dict of the plain network (safetensors, or by torch.save)",
     )
     parser.add_argument(
         "--resume",
@@ -41,6 +45,7 @@ def configure(parser: Parser, argv: list[str]) -> None:
     parser.add_argument("--time-limit", type=float, metavar="SECONDS", help="stop in time with a resumable folder")
     parser.add_argument("--devices", type=int, default=1, metavar="N", help="processes, one per device")
     add_threads(parser, " of each process")
+    add_loading(parser)
     named, _ = parser.parse_known_args([a for a in argv if a not in ("-h", "--help")])
     _add_settings(parser, named)
 
@@ -70,7 +75,7 @@ def _base(named: argparse.Namespace) -> Any:
         from spnet.runs.folder import read_config
 
         return read_config(Path(named.resume))[0]
-    if named.init and not named.recipe and not _chooses(named):
+    if named.init and not named.recipe and not _chooses(named) and not Path(named.init).is_file():
         from spnet.runs.folder import read_config
         from spnet.runs.open import run_folder
 
@@ -151,7 +156,7 @@ def _train(args: argparse.Namespace, config: Any, asked: bool) -> dict[str, Any]
 
     init = run_folder(args.init) if args.init else None
     place = _data_of(args, config, init)
-    dataset = data.load(place)
+    dataset = data.load(place, workers=args.workers, cache_gb=args.cache_gb)
     if advice := size_advice(config.backbone, place, dataset):
         say(advice)
     shown = progress(config.training.epochs)
@@ -197,7 +202,7 @@ def _data_of(args: argparse.Namespace, config: Any, init: Path | None) -> str:
             raise UserError(f"--data {args.data}: this run was trained on {config.data_name}; say where that lies now.")
         return sized_as(args.data, config.data) if args.resume else args.data
     origin = Path(args.resume) if args.resume else init
-    if origin is None:
+    if origin is None or origin.is_file():
         return config.data
     before, record = read_config(origin)
     return home_of_data(config.data, record) if before.data == config.data else config.data

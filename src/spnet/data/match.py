@@ -24,13 +24,16 @@ def load_for(
     *,
     num_classes: int,
     may_download: bool = True,
+    workers: int = 1,
+    cache_gb: float = 0.0,
 ) -> Dataset:
     """Load `spec`, or the data that the network was `trained_on`, as `matched` has them. Where `spec` names no size,
     images are resized as those of the training were."""
     from spnet.data import load
 
     own = trained_on if spec is None else sized_as(spec, trained_on)
-    return matched(load(own, may_download=may_download), classes, input_shape, num_classes=num_classes)
+    dataset = load(own, may_download=may_download, workers=workers, cache_gb=cache_gb)
+    return matched(dataset, classes, input_shape, num_classes=num_classes)
 
 
 def matched(

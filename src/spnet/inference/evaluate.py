@@ -25,8 +25,9 @@ Forward = Callable[[Tensor], Trace]
 def collect(
     forward: Callable[..., Trace], split: Source, batch_size: int = 256, decisions: Tensor | None = None
 ) -> dict[str, Any]:
-    """Run every image once. Returns tensors over N (`correct`, `predicted`, `confidence`, `decisions`, `macs`,
-    `exit_stage`) and the lists `stage_correct` (per stage) and `stage_features`; plus `seconds` spent in the network.
+    """Run every image once. Returns tensors over N (`correct`, `predicted`, `labels`, `confidence`, `decisions`,
+    `macs`, `exit_stage`) and the lists `stage_correct` (per stage) and `stage_features`; plus `seconds` spent in the
+    network.
 
     Args:
         forward: images (B, C, H, W) uint8, and decisions (B, L) when given, -> Trace.
@@ -48,6 +49,7 @@ def collect(
         row = {
             "correct": predicted == labels,
             "predicted": predicted,
+            "labels": labels,
             "confidence": confidence,
             "decisions": trace.decisions,
             "macs": trace.macs,
@@ -85,6 +87,7 @@ def summarise(results: dict[str, Any], static_macs: int, options: Sequence[int] 
     chosen = torch.tensor([k > 1 for k in options], device=rates.device) if options else slice(None)
     return {
         "accuracy": percent(results["correct"]),
+        "class_accuracy": class_accuracy(results["correct"], results["labels"]),
         "n": len(macs),
         "macs_mean": macs.mean().item(),
         "macs_static": static_macs,
@@ -99,6 +102,14 @@ def summarise(results: dict[str, Any], static_macs: int, options: Sequence[int] 
         # An exported graph hands out no features: then there is nothing to say, and 0 would say too much.
         "evolution_kl": float(evolution_kl(results["stage_features"])) if results["stage_features"] else None,
     }
+
+
+def class_accuracy(correct: Tensor, labels: Tensor) -> float:
+    """Percent: the mean over classes of the share of a class that is right; classes without an image have no part."""
+    counts = labels.bincount()
+    right = labels[correct].bincount(minlength=len(counts))
+    there = counts > 0
+    return 100.0 * mean(right[there].double() / counts[there].double()).item()
 
 
 def percent(correct: Tensor) -> float:

@@ -26,6 +26,7 @@ from spnet.network.dynamic import DynamicNetwork
 from spnet.runs import record as schema
 from spnet.runs import weights
 from spnet.runs.config import RunConfig
+from spnet.runs.state_file import digest
 from spnet.version import __version__
 
 FORMAT = 1
@@ -134,11 +135,13 @@ def load_weights(net: DynamicNetwork, path: Path) -> None:
 
 
 def named(init: Path | None) -> dict[str, str] | None:
-    """The run whose weights are the start, as config.json and result.json name it; None for fresh weights.
+    """The run, or the file, whose weights are the start, as config.json and result.json name it; None for fresh ones.
 
-    A fact about a run, no part of its hash; the folder's name only, for its place means nothing elsewhere.
+    A fact about a run, no part of its hash; the last part of the name only, for its place means nothing elsewhere.
     """
-    return None if init is None else {"name": init.absolute().name, "hash": read_config(init)[0].hash}
+    if init is None:
+        return None
+    return {"name": init.absolute().name, "hash": read_config(init)[0].hash if init.is_dir() else digest(init)}
 
 
 def fit_state(net: torch.nn.Module, state: dict[str, Tensor], source: Path) -> None:

@@ -16,9 +16,8 @@ def _each(form: Any, names: str) -> dict[str | None, Any]:
 
 
 _EVALUATION: dict[str | None, Any] = {
-    **_each(
-        float, "accuracy n macs_mean macs_static gflops_mean cost_ratio execution_rate distinct_paths evolution_kl"
-    ),
+    **_each(float, "accuracy class_accuracy n macs_mean macs_static gflops_mean cost_ratio execution_rate"),
+    **_each(float, "distinct_paths evolution_kl"),
     **_each(float, "accuracy_shuffled_paths accuracy_fixed_path cost_ratio_fixed_path images_per_second"),
     **_each(float, "budget calibration_cost"),
     **_each([float], "stage_accuracy execution_rate_per_block decision_entropy_per_block"),

@@ -27,7 +27,7 @@ from spnet.training.loop import Loop
 from spnet.training.monitor import Monitor
 from spnet.training.parts import with_fitting_batch
 from spnet.training.several import followed
-from spnet.training.start import refuse
+from spnet.training.start import normalised_for, refuse
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -65,7 +65,8 @@ def fit(
     A batch size that the config leaves at its default is lowered where it is larger than the training images.
 
     Args:
-        init: another run's folder; its backbone (and whatever else fits) is the start.
+        init: another run's folder, whose backbone (and whatever else fits) is the start; or a file with a state dict of
+            the original network.
         resume: continue the run that `out` holds.
         time_limit: seconds; when another epoch would not fit, stop with a resumable folder.
         devices: processes, each on a CUDA device of its own (or all on the processor); they share every batch.
@@ -88,7 +89,7 @@ def fit(
         folder.read_config(out)  # no folder is made for a run that is not there
     with held(out):
         before = folder.read_config(out)[1] if resume else {}
-        dataset = dataset.mirrored(config.training.flip)
+        dataset = normalised_for(config.backbone, dataset.mirrored(config.training.flip))
         if resume:
             known, shape = known_classes(before["classes"], config.data_name), tuple(before["input_shape"])
             dataset = matched(dataset, known, shape, num_classes=len(before["classes"]))

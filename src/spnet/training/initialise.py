@@ -1,4 +1,4 @@
-"""A training that starts from another run's weights (`--init RUN`)."""
+"""A training that starts from another run's weights (`--init RUN`), or the plain network's (`--init FILE`)."""
 
 from pathlib import Path
 
@@ -6,17 +6,18 @@ from torch import Tensor
 
 from spnet.errors import UserError
 from spnet.network.dynamic import DynamicNetwork
+from spnet.network.take_state import take_state
 from spnet.runs import weights
 from spnet.runs.folder import read_config
+from spnet.runs.state_file import read_state
 
 OWN = ("mean", "std", "decision_shift")
 """What the new network keeps: how its own images are normalised (config.json says the same), and its threshold."""
 ABOUT_CLASSES = ("backbone.head.", "stage_heads.classifiers.")
 
 
-def initialise(net: DynamicNetwork, folder: Path, classes: list[str]) -> str:
-    """Take over from another run whatever fits by name and shape; the whole backbone must fit, but for its head. Heads
-    are taken where the classes are the same.
+def initialise(net: DynamicNetwork, source: Path, classes: list[str]) -> str:
+    """Take over weights from a run's folder, or from a state dict of the original network: a file.
 
     Args:
         net: the new network, changed in place; `classes` are the names of its classes.
@@ -24,8 +25,16 @@ def initialise(net: DynamicNetwork, folder: Path, classes: list[str]) -> str:
     Returns what was taken and what is new, in one line.
 
     Raises:
-        UserError: the run cannot be read, or has another backbone.
+        UserError: the run or file cannot be read, or is another network's.
     """
+    if source.is_dir():
+        return _from_run(net, source, classes)
+    return f"from {source}: {take_state(net, read_state(source))}"
+
+
+def _from_run(net: DynamicNetwork, folder: Path, classes: list[str]) -> str:
+    """Take over from another run whatever fits by name and shape; the whole backbone must fit, but for its head. Heads
+    are taken where the classes are the same."""
     _, facts = read_config(folder)
     try:
         given = weights.read(folder / "model.safetensors")

@@ -1,10 +1,12 @@
 """What a training starts with: the method and its network on the device, ready for the first step."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from spnet.backbones.sources import normalisation
 from spnet.build import build_network, create_method
 from spnet.data import Dataset
 from spnet.errors import UserError
@@ -13,6 +15,14 @@ from spnet.methods.base import Method, Phase
 from spnet.network.dynamic import DynamicNetwork
 from spnet.runs.config import RunConfig, TrainingConfig
 from spnet.training.initialise import initialise
+
+
+def normalised_for(backbone: str, dataset: Dataset) -> Dataset:
+    """The data, normalised as the pretrained weights of this backbone expect it; as they are where it has none."""
+    own = normalisation(backbone)
+    if own is None or len(own[0]) != dataset.in_channels:
+        return dataset
+    return replace(dataset, mean=own[0], std=own[1])
 
 
 def build(

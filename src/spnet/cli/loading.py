@@ -1,0 +1,31 @@
+"""`--workers N` and `--cache-gb G`: how photos are read, the same for every verb that reads them."""
+
+import argparse
+import math
+
+
+def _workers(text: str) -> int:
+    value = int(text)
+    if not 1 <= value <= 1024:
+        raise argparse.ArgumentTypeError(f"workers must be 1 to 1024, not {value}")
+    return value
+
+
+def _gigabytes(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"gigabytes must be 0 or more, not {text}")
+    return value
+
+
+def add_loading(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--workers", type=_workers, default=1, metavar="N", help="threads that decode photos; default 1"
+    )
+    parser.add_argument(
+        "--cache-gb",
+        type=_gigabytes,
+        default=0.0,
+        metavar="G",
+        help="gigabytes of decoded photos to keep in memory; default 0",
+    )
