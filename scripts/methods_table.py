@@ -2,17 +2,19 @@
 
 from pathlib import Path
 
+from spnet.methods import card_of, shipped_methods
+
 ROOT = Path(__file__).parent.parent
-CARDS = ROOT / "src" / "spnet" / "methods" / "cards"
 BEGIN, END = "<!-- methods -->", "<!-- end of methods -->"
 
 
 def table() -> str:
     """The Markdown table, one row a card."""
     rows = ["| method | idea |", "|---|---|"]
-    for card in sorted(CARDS.glob("*.md")):
+    for name in shipped_methods():
+        card = card_of(name)
         idea = " ".join(card.read_text(encoding="utf-8").split("\n\n")[0].split())
-        rows.append(f"| [{card.stem}]({card.relative_to(ROOT).as_posix()}) | {idea} |")
+        rows.append(f"| [{name}]({card.relative_to(ROOT).as_posix()}) | {idea} |")
     return "\n".join(rows)
 
 

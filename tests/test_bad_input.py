@@ -63,7 +63,7 @@ def copy(trained: Path, tmp_path: Path) -> Path:
         (["train", "--epochs"], "expected one argument"),
         (["train", "--method", "spnt"], "unknown method 'spnt'. Did you mean 'spnet'?"),
         (["train", "--method", "convnet-aig", "--with", "sp-net"], "Did you mean 'spnet'?"),
-        (["train", "--with", "spnet"], "wrapper already; name the method inside: --method convnet-aig --with spnet"),
+        (["train", "--with", "spnet"], "wrapper already; name the method inside: --method dynamic --with spnet"),
         (["train", "--backbone", "resnet18"], "unknown backbone 'resnet18'. Known: resnet8, resnet14, resnet20,"),
         (["train", "--backbone", "resent20"], "unknown backbone 'resent20'. Did you mean 'resnet20'?"),
         (["train", "--data", "cifar11"], "unknown data 'cifar11'. Known: digits, cifar10, cifar100,"),

@@ -21,6 +21,7 @@ from spnet.methods.blockdrop import (
     BlockDrop,
     BlockDropConfig,
     LastOpen,
+    PolicyNetwork,
     evaluating,
     open_blocks,
     self_critical_advantage,
@@ -28,7 +29,6 @@ from spnet.methods.blockdrop import (
 from spnet.network.block import Block
 from spnet.network.dynamic import DynamicNetwork, Noise
 from spnet.network.sampling import Bounded, Forced
-from spnet.routers import PolicyNetwork
 from spnet.training.step import freeze
 
 SMALL: dict[str, Any] = {"in_channels": 1, "image_size": 8, "seed": 0}

@@ -16,10 +16,9 @@ from spnet.data.dataset import Augmentation
 from spnet.inference.runtimes import branching, gathered
 from spnet.losses import cost_deviation_of_mean
 from spnet.methods import Batch, Method, Phase, Step
-from spnet.methods.codinet import CoDiNetConfig
+from spnet.methods.codinet import CoDiNetConfig, TwoLinears
 from spnet.methods.spnet import SPNetConfig
 from spnet.network.sampling import Argmax, Draw, GumbelSoft, GumbelStraightThrough
-from spnet.routers import TwoLinears
 from spnet.runs.config import TrainingConfig
 from spnet.training.step import freeze
 

@@ -64,7 +64,7 @@ def test_a_compiled_training_is_the_training(train: Train):
 
 def test_the_teacher_does_not_compute_with_the_students_weights(counting: Counting):
     """The compiled function is shared by the copy, its weights are not."""
-    from spnet.auxiliary import AuxiliaryModule
+    from spnet.methods.spnet import AuxiliaryModule
 
     net = create_model("resnet8", "static", in_channels=SHAPE[0], image_size=SHAPE[1])
     net.dense = compiled(counting)  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 import spnet
 from spnet import DynamicNetwork, Trace, UserError, create_model
-from spnet.methods import list_methods, method_class
+from spnet.methods import shipped_methods
 from spnet.network.dynamic import Noise
 from spnet.network.sampling import AllRun, GumbelStraightThrough, Uniform
 
@@ -264,7 +264,7 @@ def test_unknown_settings_name_the_nearest():
 
 def test_a_seed_gives_every_method_the_same_backbone():
     """Also where a method's rule adds layers of its own (CoDiNet, SkipNet)."""
-    names = [name for name in list_methods() if method_class(name).__module__.startswith("spnet.methods.")]
+    names = shipped_methods()
     states = {name: create_model("resnet8", name, seed=3).backbone.state_dict() for name in names}
     assert min(len(states["codinet"]), len(states["skipnet"])) > len(states["static"])
     for name, state in states.items():

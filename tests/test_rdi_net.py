@@ -13,11 +13,9 @@ from spnet.build import build_network, create_method
 from spnet.inference.runtimes import branching, gathered
 from spnet.losses import contrastive_relation, path_vectors
 from spnet.methods import Batch, Method, Step
-from spnet.methods.rdi_net import PathQueue, RDINet, RDINetConfig
+from spnet.methods.rdi_net import PathQueue, RDINet, RDINetConfig, Relational, aggregate
 from spnet.methods.spnet import SPNetConfig
 from spnet.network.sampling import Argmax, GumbelSoft, GumbelStraightThrough, Uniform
-from spnet.routers import Relational
-from spnet.routers.relational import aggregate
 from spnet.runs.config import TrainingConfig
 from spnet.training.step import freeze
 

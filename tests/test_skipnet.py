@@ -18,11 +18,10 @@ from spnet.build import build_network, create_method
 from spnet.errors import UserError
 from spnet.inference.runtimes import branching, gathered
 from spnet.methods.base import Batch, Step
-from spnet.methods.skipnet import SkipNet, SkipNetConfig, SoftProbability
+from spnet.methods.skipnet import FeedForward, Recurrent, SkipNet, SkipNetConfig, SoftProbability
 from spnet.network.dynamic import DynamicNetwork, Noise
 from spnet.network.path_statistics import execution_rate_per_block
 from spnet.network.sampling import StraightThrough
-from spnet.routers import FeedForward, Recurrent
 from spnet.training.step import freeze
 
 GATES = ("rnn", "ff1", "ff2")

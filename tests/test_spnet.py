@@ -21,12 +21,11 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import spnet
 from spnet import DynamicNetwork, Trace, UserError, create_model
-from spnet.auxiliary import AuxiliaryModule, momentum_update
 from spnet.build import build_network, create_method
 from spnet.losses import feature_evolution, logit_alignment, path_alignment
 from spnet.methods import Batch, Losses, Phase, Step
-from spnet.methods import spnet as module
-from spnet.methods.spnet import SPNet, SPNetConfig
+from spnet.methods.spnet import AuxiliaryModule, SPNet, SPNetConfig, momentum_update
+from spnet.methods.spnet import method as module
 from spnet.network.dynamic import Noise
 from spnet.training.step import freeze
 

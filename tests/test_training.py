@@ -21,8 +21,8 @@ from spnet.data import Augmentation, Dataset, Split, validation_part
 from spnet.inference.calibrate import calibrate
 from spnet.inference.evaluate import evaluate
 from spnet.methods import Batch, Losses, Method, Optimizer, Step
-from spnet.methods import spnet as spnet_module
 from spnet.methods.base import backbone_only, everything, router_only
+from spnet.methods.spnet import method as spnet_module
 from spnet.runs import folder as checkpoint
 from spnet.runs.config import RunConfig, TrainingConfig
 from spnet.training import finish as finish_module

@@ -1,7 +1,7 @@
 """From names and settings to a method and its network.
 
-Settings are one flat name space: those of the method and, with SP-Net, those of the wrapper. `spnet` alone is the
-wrapper around the `dynamic` baseline.
+Settings are one flat name space: those of the method and of the wrappers around it, such as SP-Net. A wrapper named as
+the method goes around a default of its own: `spnet` alone is SP-Net around the `dynamic` baseline.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,35 +14,30 @@ import torch
 from spnet.backbones import create_backbone, import_backbone
 from spnet.backbones.base import Backbone
 from spnet.errors import UserError
-from spnet.methods import WRAPPERS, Method, check_composition, method_class, wrapper_class
+from spnet.methods import Method, composition
 from spnet.network.dynamic import DynamicNetwork
 from spnet.seeds import stream_seed
 from spnet.settings import fill, refuse_unknown, shown
 
 LARGEST = (1 << 20, 4096, 8192, 8192)
 """Of num_classes, in_channels, height and width: beyond, a number is a slip, and would take the machine's memory."""
-DEFAULT_INNER = "dynamic"
-"""What a wrapper wraps when it is named as the method itself."""
 
 
 def method_configs(method: str, wrapper: str = "") -> tuple[type, ...]:
-    """The settings classes of a method and its wrapper, the inner one first."""
-    check_composition(method, wrapper)
-    if method in WRAPPERS:
-        method, wrapper = DEFAULT_INNER, method
-    configs = (method_class(method).Config,)
-    return (*configs, wrapper_class(wrapper).Config) if wrapper else configs
+    """The settings classes of a method and its wrappers, the inner one first."""
+    inner, wrappers = composition(method, wrapper)
+    return (inner.Config, *(cls.Config for cls in wrappers))
 
 
 def create_method(method: str, wrapper: str = "", settings: Mapping[str, Any] | None = None) -> Method:
     """Build the method object; unknown settings are a `UserError`."""
     settings = settings or {}
-    configs = method_configs(method, wrapper)
-    refuse_unknown(settings, configs)
-    if method in WRAPPERS:
-        method, wrapper = DEFAULT_INNER, method
-    inner = method_class(method)(fill(configs[0], settings))
-    return wrapper_class(wrapper)(fill(configs[1], settings), inner=inner) if wrapper else inner  # type: ignore[call-arg]
+    refuse_unknown(settings, method_configs(method, wrapper))
+    inner, wrappers = composition(method, wrapper)
+    built = inner(fill(inner.Config, settings))
+    for cls in wrappers:
+        built = cls(fill(cls.Config, settings), inner=built)
+    return built
 
 
 def build_network(
@@ -99,7 +94,7 @@ def create_model(
         backbone: see `list_backbones()`; or `torchvision:NAME`, `timm:NAME`, `package.module:function`.
         method: see `list_methods()`.
         num_classes: width of the class logits.
-        wrapper: `spnet` puts SP-Net around the method.
+        wrapper: `spnet` puts SP-Net around the method; several from inside out: `spnet+sandwich`.
         in_channels, image_size: what it will see; multiply-adds are counted for it.
         seed: fixes the initial weights.
         config: settings of the method, such as `target=0.5` or `lookahead=6`.

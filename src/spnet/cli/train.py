@@ -21,7 +21,7 @@ from spnet.terminal import say
 BASE = (
     ("--recipe", "NAME", "start from a recipe (spnet list recipes)"),
     ("--method", "NAME", "method (spnet list methods)"),
-    ("--with", "NAME", "wrap the method: spnet"),
+    ("--with", "NAME", "put a wrapper around the method: spnet"),
     ("--backbone", "NAME", "spnet list backbones; torchvision:NAME, timm:NAME, package.module:function"),
     ("--data", "NAME[:PATH]", "data set (spnet list data)"),
 )
@@ -67,7 +67,7 @@ def _add_settings(parser: Parser, named: argparse.Namespace) -> None:
 def _base(named: argparse.Namespace) -> Any:
     """The run before flags: the recipe or the run to resume, with the names given."""
     from spnet.backbones import import_backbone
-    from spnet.methods import Method, method_class
+    from spnet.methods import method_class
     from spnet.recipes import recipe
     from spnet.runs.config import RunConfig
 
@@ -92,7 +92,7 @@ def _base(named: argparse.Namespace) -> Any:
 
         kept = {n for c in (TrainingConfig, *method_configs(method, wrapper)) for n in names(c)}
         settings = {name: value for name, value in settings.items() if name in kept}
-    if method_class(method).build_router is Method.build_router:
+    if not method_class(method).routed:
         for name in ("budget", "more_budgets"):  # a recipe's budgets mean nothing where nothing is decided
             settings.pop(name, None)
     if named.backbone:
@@ -215,6 +215,8 @@ def _stalled(args: argparse.Namespace, rows: list[dict[str, Any]]) -> str:
 
 
 def describe(result: dict[str, Any]) -> str:
+    from spnet.methods import method_class
+
     run_name = result["run"]
     if not result["finished"]:
         again = shlex.join(["spnet", "train", "--resume", run_name])
@@ -224,7 +226,7 @@ def describe(result: dict[str, Any]) -> str:
         f"test accuracy {final['accuracy']:.2f} % (n = {final['n']}), cost {final['macs_mean'] / 1e6:.3f} MMACs = "
         f"{final['gflops_mean']:.5f} GFLOPs = {100 * final['cost_ratio']:.1f} % of static",
     ]
-    if result["config"]["method"] != "static":
+    if method_class(result["config"]["method"]).routed:
         lines.append(
             f"{paths(final['distinct_paths'])}; shuffled paths {final['accuracy_shuffled_paths']:.2f} %, "
             f"one fixed path {final['accuracy_fixed_path']:.2f} %"

@@ -1,6 +1,7 @@
 """What a method is: how its network is built, the phases of its training, the losses of a step.
 
-One method = one file: a frozen dataclass of settings and a `Method` that is a thin object around pure loss functions.
+One method = one folder: a frozen dataclass of settings, a `Method` that is a thin object around pure loss functions,
+and the router and losses that no other method uses.
 """
 
 from abc import ABC, abstractmethod
@@ -161,11 +162,13 @@ class Method(ABC):
     resume, never exported."""
 
     name: ClassVar[str]
-    Config: ClassVar[type[MethodConfig]] = MethodConfig
+    Config: ClassVar[type] = MethodConfig
     rule: ClassVar[BlockRule] = BlockRule()
     """The method's own block rule."""
+    routed: ClassVar[bool] = True
+    """Whether its network decides anything; False where every block runs for every image."""
 
-    def __init__(self, config: MethodConfig | None = None) -> None:
+    def __init__(self, config: Any = None) -> None:
         self.config: Any = config if config is not None else self.Config()
         self.state: nn.Module = nn.Module()
 

@@ -22,7 +22,7 @@ class Group:
     @property
     def static(self) -> bool:
         """A rung of the static ladder: every block runs."""
-        return self.runs[0].config.method == "static"
+        return not self.runs[0].config.routed
 
     def summary(self, value: Callable[[Run], float | None]) -> tuple[float, float | None] | None:
         """Mean and standard deviation (None for one run) of a figure over the runs that have it."""

@@ -70,7 +70,7 @@ class Run:
         """Whether the network decides anything."""
         if self.rows:
             return any("path_agreement" in row for row in self.rows)
-        return self.config.method != "static"
+        return self.config.routed
 
     @property
     def epochs(self) -> list[float]:

@@ -56,7 +56,7 @@ class Line:
     @property
     def static(self) -> bool:
         """Whether every block runs for everyone."""
-        return self.row.runs[0].method == "static"
+        return not self.row.runs[0].routed
 
     def end(self, key: str) -> float | None:
         values = [r["end_of_training"][key] for r in self.records if r["end_of_training"].get(key) is not None]

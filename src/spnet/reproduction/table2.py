@@ -3,11 +3,11 @@
 The paper's 0.40 +- 0.03 GFLOPs on ResNet-110 is 79 % of the static network; the same share at every scale.
 """
 
-from spnet.recipes.published import PUBLISHED
 from spnet.reproduction.lines import Line, Row
 from spnet.reproduction.methods import at, baseline, caveats, ladder
 from spnet.reproduction.paper import TABLE2
 from spnet.reproduction.plan import Plan
+from spnet.reproduction.published import PUBLISHED
 from spnet.reproduction.section import Section
 from spnet.reproduction.statistics import summary
 from spnet.reproduction.table import Cells, number

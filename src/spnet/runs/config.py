@@ -8,7 +8,7 @@ from typing import Any
 
 from spnet.build import method_configs
 from spnet.errors import UserError, check_share, choose
-from spnet.methods.base import Optimizer
+from spnet.methods import Optimizer, method_class
 from spnet.settings import fill, refuse_unknown, setting
 
 NAMING = 1
@@ -133,7 +133,12 @@ class RunConfig:
     @property
     def label(self) -> str:
         """`convnet-aig + spnet`: how tables name the method."""
-        return f"{self.method} + {self.wrapper}" if self.wrapper else self.method
+        return " + ".join([self.method, *self.wrapper.split("+")]) if self.wrapper else self.method
+
+    @property
+    def routed(self) -> bool:
+        """Whether the method decides anything."""
+        return method_class(self.method).routed
 
     def resolved(self) -> dict[str, Any]:
         """Every setting with its value, defaults included."""

@@ -1,7 +1,7 @@
 """SP-Net (Wang et al., ECCV 2022): slowly progressing dynamic inference networks, as a wrapper around any dynamic
 method.
 
-Three things are added to the wrapped method: a momentum copy of the network (`spnet.auxiliary`) whose router logits and
+Three things are added to the wrapped method: a momentum copy of the network (`auxiliary.py`) whose router logits and
 class logits guide the network's own; a classifier after every stage; and a penalty on changes in the direction in which
 features evolve. Plain `spnet` wraps the `dynamic` baseline. The order in a step is the released one: student forward,
 momentum update with the pre-step student, auxiliary forward on the same batch, losses. At test the wrapped network runs
@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from spnet.auxiliary import AuxiliaryModule
 from spnet.backbones.base import Backbone
 from spnet.errors import UserError, choose
 from spnet.losses import (
@@ -26,13 +25,13 @@ from spnet.losses import (
     within_stage_readings,
     zero_step_share,
 )
-from spnet.methods.base import Batch, Losses, Method, Objective, Phase, Step
+from spnet.methods.base import Batch, Losses, Objective, Phase, Step
 from spnet.methods.gated import Gated
+from spnet.methods.spnet.auxiliary import AuxiliaryModule
+from spnet.methods.wrapper import Wrapper
 from spnet.network.dynamic import DynamicNetwork
 from spnet.network.heads import StageHeads
-from spnet.network.rule import BlockRule
 from spnet.network.trace import Trace
-from spnet.routers.base import Router
 from spnet.settings import setting
 
 PRESETS = {"released": (0.1, 0.1, 1e-4), "paper": (1.0, 0.5, 1e-4)}
@@ -84,24 +83,15 @@ class SPNetConfig:
         return path, logits, evolution
 
 
-class SPNet(Method):
+class SPNet(Wrapper):
     """Args:
     config: weights and forms of SP-Net's own terms.
     inner: the wrapped method; the dynamic baseline when left out.
     """
 
     name = "spnet"
-    Config = SPNetConfig  # type: ignore[assignment]  # its settings add to the inner method's
-
-    def __init__(self, config: SPNetConfig | None = None, inner: Method | None = None) -> None:
-        super().__init__(config)  # type: ignore[arg-type]
-        self.inner = inner or Gated()
-
-    def block_rule(self) -> BlockRule:
-        return self.inner.block_rule()
-
-    def build_router(self, backbone: Backbone) -> Router | None:
-        return self.inner.build_router(backbone)
+    Config = SPNetConfig
+    Inner = Gated
 
     def build_heads(self, backbone: Backbone) -> StageHeads:
         c, names = self.config, backbone.stages.names
@@ -116,23 +106,17 @@ class SPNet(Method):
         aligned = c.evolution_form != "within-stage"
         return StageHeads(backbone.stage_widths, backbone.num_classes, aligned, headed)
 
-    def attach(self, net: DynamicNetwork) -> None:
-        self.inner.attach(net)
+    def own_modules(self, net: DynamicNetwork) -> dict[str, nn.Module]:
         self.auxiliary = AuxiliaryModule(net, self.config.auxiliary_momentum)
-        self.state = nn.ModuleDict({"inner": self.inner.state, "auxiliary": self.auxiliary})
+        return {"auxiliary": self.auxiliary}
 
-    def phases(self, epochs: int) -> list[Phase]:
-        phases = []
-        started = False
-        for phase in self.inner.phases(epochs):
-            if not phase.warmup:
-                begin = phase.on_start if started else self._then_reset(phase.on_start)
-                phase = replace(
-                    phase, objective=self._around(phase.objective), trainable=_with_heads(phase), on_start=begin
-                )
-                started = True
-            phases.append(phase)
-        return phases
+    def around(self, phase: Phase, first: bool) -> Phase:
+        return replace(
+            phase,
+            objective=self._around(phase.objective),
+            trainable=_with_heads(phase),
+            on_start=self._then_reset(phase.on_start) if first else phase.on_start,
+        )
 
     def _then_reset(self, begin: Callable[[DynamicNetwork], None] | None) -> Callable[[DynamicNetwork], None]:
         """The auxiliary module starts as a copy of the network as it stands when slow progress begins."""

@@ -34,13 +34,13 @@ from spnet.methods.base import (
     classification_loss,
     router_only,
 )
-from spnet.methods.gated import RateConfig, add_rate_terms
+from spnet.methods.rates import RateConfig, add_rate_terms
+from spnet.methods.skipnet.feed_forward import FORMS, FeedForward
+from spnet.methods.skipnet.recurrent import INITS, Recurrent
 from spnet.network.dynamic import DynamicNetwork
 from spnet.network.rule import BlockRule
 from spnet.network.sampling import Categorical, Draw, StraightThrough
 from spnet.numerics import widened
-from spnet.routers.feed_forward import FORMS, FeedForward
-from spnet.routers.recurrent import INITS, Recurrent
 from spnet.settings import setting
 
 

@@ -36,12 +36,12 @@ from spnet.methods.base import (
     everything,
     router_only,
 )
-from spnet.methods.gated import RateConfig, add_rate_terms
+from spnet.methods.rates import RateConfig, add_rate_terms
+from spnet.methods.rdi_net.relational import HANDED_ON, Relational
 from spnet.network.dynamic import DynamicNetwork
 from spnet.network.rule import BlockRule
 from spnet.network.sampling import Argmax, GumbelSoft, GumbelStraightThrough
 from spnet.network.trace import Trace
-from spnet.routers.relational import HANDED_ON, Relational
 from spnet.settings import setting
 
 SIMILARITIES = {

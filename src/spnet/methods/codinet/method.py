@@ -16,11 +16,11 @@ from spnet.errors import UserError
 from spnet.losses import consistency, diversity, path_vectors
 from spnet.methods import warmups
 from spnet.methods.base import Batch, Losses, Method, Phase, Step, backbone_only, classification_loss
-from spnet.methods.gated import RateConfig, add_rate_terms
+from spnet.methods.codinet.linear import TwoLinears
+from spnet.methods.rates import RateConfig, add_rate_terms
 from spnet.network.dynamic import DynamicNetwork
 from spnet.network.rule import BlockRule
 from spnet.network.sampling import Argmax, GumbelSoft, GumbelStraightThrough
-from spnet.routers.linear import TwoLinears
 from spnet.settings import setting
 
 

@@ -29,11 +29,11 @@ from spnet.errors import UserError, choose
 from spnet.losses import blockdrop_reward, bounded_probability, exploration_bonus, self_critical
 from spnet.methods import warmups
 from spnet.methods.base import Batch, Losses, Method, MethodConfig, Optimizer, Phase, Step, router_only
+from spnet.methods.blockdrop.policy_network import PolicyNetwork
 from spnet.network.dynamic import DynamicNetwork
 from spnet.network.rule import BlockRule
 from spnet.network.sampling import AllRun, Bounded, Draw, Forced, Sampler, largest
 from spnet.network.trace import Trace
-from spnet.routers.policy_network import PolicyNetwork
 from spnet.settings import setting
 
 
