@@ -14,6 +14,9 @@ from spnet.terminal import printable
 if TYPE_CHECKING:
     from torch import Tensor
 
+LISTED = 40
+"""Names that a line may list."""
+
 
 class UserError(ValueError):
     """The input was wrong. The message is one line: what, and how to mend it.
@@ -78,8 +81,10 @@ def _numbers(name: str) -> list[str]:
 
 
 def choose(kind: str, name: str, options: Iterable[str]) -> str:
-    """Return `name` if it is one of `options`; else raise a `UserError` that names the nearest and lists all."""
+    """Return `name` if it is one of `options`; else raise a `UserError` that names the nearest and lists all, or the
+    first of very many."""
     options = list(options)
     if name in options:
         return name
-    raise UserError(f"unknown {kind} '{name}'.{did_you_mean(name, options)} Known: {', '.join(options)}.")
+    known = options if len(options) <= LISTED else [*options[:LISTED], f"... ({len(options)} altogether)"]
+    raise UserError(f"unknown {kind} '{name}'.{did_you_mean(name, options)} Known: {', '.join(known)}.")
