@@ -9,7 +9,7 @@ import re
 from functools import cache
 from pathlib import Path
 
-from spnet import experiments
+from spnet import reproduction
 from spnet.reproduction import made_by
 from spnet.reproduction.methods import baseline, rows
 from spnet.reproduction.output import markdown
@@ -36,7 +36,7 @@ def sections(target: str, scale: str, results: Path) -> list[tuple[str, Cells, l
     networks."""
     plan = Plan(SCALES[scale], SCALES[scale].seeds)
     found = []
-    for title, cells, notes in experiments.rendered(target, plan, results):
+    for title, cells, notes in reproduction.rendered(target, plan, results):
         head, *lines = cells
         counts = [k for k, name in enumerate(head) if name == "n" or name.startswith("n, ")]
         kept = [line for line in lines if any(line[k] != "0" for k in counts)]
@@ -94,8 +94,8 @@ def every_table(results: Path) -> str:
     for name in COMMON:
         plan = Plan(SCALES[name], SCALES[name].seeds)
         parts.append(f"## Scale {name}\n\n{plan.scale.caution}\n")
-        for target in experiments.TARGETS:
-            made = made_by(experiments.runs(target, plan), results)
+        for target in reproduction.TARGETS:
+            made = made_by(reproduction.runs(target, plan), results)
             for title, cells, notes in sections(target, name, results):
                 parts.append(f"### {title}\n\n`spnet reproduce {target} --scale {name}`. {made}\n\n{markdown(cells)}")
                 parts.append("".join(f"- {note}\n" for note in notes))

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from spnet import experiments
+from spnet import reproduction
 from spnet.cli import main
 from spnet.reproduction import figure2, figure3, table1
 from spnet.reproduction.output import Printed, write_tables
@@ -25,7 +25,7 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("smoke")
 
 
-@pytest.mark.parametrize("target", experiments.PAPER)
+@pytest.mark.parametrize("target", reproduction.PAPER)
 def test_every_target_passes_at_scale_smoke(target: str, smoke: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folders = ["--results", str(smoke / "results"), "--work", str(smoke / "work"), "--out", str(smoke / "out")]
     assert main(["reproduce", target, "--scale", "smoke", "--workers", "0", "--json", *folders]) == 0
@@ -47,7 +47,7 @@ def test_every_target_passes_at_scale_smoke(target: str, smoke: Path, capsys: py
         assert texts[".html"].count("<tr>") == texts[".tex"].count(r" \\") == len(rows)
         table = (smoke / "out" / f"{target}.md").read_text()
         assert table.count("\n| ") > 4 and "figures mean nothing" in table and "MMACs" in table
-        planned = len(experiments.runs(target, plan("smoke")))
+        planned = len(reproduction.runs(target, plan("smoke")))
         assert f"{planned} of {planned} runs finished" in table
     # Again: nothing is left to train.
     assert main(["reproduce", target, "--scale", "smoke", "--dry-run", "--json", *folders]) == 0
@@ -55,13 +55,13 @@ def test_every_target_passes_at_scale_smoke(target: str, smoke: Path, capsys: py
 
 
 def test_tables_share_their_runs() -> None:
-    together = {run.hash for target in experiments.PAPER for run in experiments.runs(target, plan("cpu"))}
-    apart = [run.hash for target in experiments.PAPER for run in experiments.runs(target, plan("cpu"))]
+    together = {run.hash for target in reproduction.PAPER for run in reproduction.runs(target, plan("cpu"))}
+    apart = [run.hash for target in reproduction.PAPER for run in reproduction.runs(target, plan("cpu"))]
     assert len(together) < 0.8 * len(apart)
     # One SP-Net run of the common recipe serves Table 2, the ladder of terms, figure 2 and the stability table.
     common = plan("cpu").run("cifar10", "spnet").hash
     for target in ("table2", "supplement-a", "figure2", "stability"):
-        assert common in {run.hash for run in experiments.runs(target, plan("cpu"))}, target
+        assert common in {run.hash for run in reproduction.runs(target, plan("cpu"))}, target
 
 
 def test_seeds_are_paired_and_change_nothing_else() -> None:
@@ -92,14 +92,14 @@ def test_the_readings_of_table_1_weigh_different_losses() -> None:
 
 def test_shallow_networks_get_the_cost_weights_that_weigh_as_much_beside_the_rate_loss_as_in_the_paper() -> None:
     def costs(scale: str) -> set[float]:
-        return {run.settings["cost"] for run in experiments.runs("table1", plan(scale)) if "cost" in run.settings}
+        return {run.settings["cost"] for run in reproduction.runs("table1", plan(scale)) if "cost" in run.settings}
 
     assert costs("cpu") == {1e-5, 1e-4, 1e-3, 1e-2, 6e-3, 6e-2}  # 54 blocks against nine
     assert costs("paper") == {1e-5, 1e-4, 1e-3, 1e-2}
 
 
 def test_the_digits_records_of_the_first_table_are_still_found() -> None:
-    wanted = experiments.runs("methods", plan("digits", seeds=5))
+    wanted = reproduction.runs("methods", plan("digits", seeds=5))
     results = Path(__file__).parents[1] / "results"
     assert sum((results / f"{run.hash}.json").is_file() for run in wanted) >= 40
 

@@ -37,15 +37,15 @@ def configure(parser: Parser, argv: list[str]) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    from spnet import experiments
+    from spnet import reproduction
     from spnet.jobs.runner import NETWORKS, finished, run_all, unique
 
     plan = _plan(args)
-    targets = experiments.PAPER if args.target == "all" else (args.target,)
+    targets = reproduction.PAPER if args.target == "all" else (args.target,)
     results = Path(args.results)
-    runs = unique([r for target in targets for r in experiments.runs(target, plan)])
+    runs = unique([r for target in targets for r in reproduction.runs(target, plan)])
     runs.sort(key=lambda run: run.training.seed)  # stopped early, every row has a seed before one has two
-    networks = {r.hash for target in targets for r in experiments.networks(target, plan)}
+    networks = {r.hash for target in targets for r in reproduction.networks(target, plan)}
     if args.dry_run:
         return _listed(args, runs, networks, results)
     failed: dict[str, str] = {}
@@ -58,8 +58,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     files, left_out = [], []
     for target in targets:
         # A table leaves out what is not finished; a figure is drawn from weights or not at all.
-        if all(finished(run, results, network=True) for run in experiments.networks(target, plan)):
-            files += experiments.write(target, plan, results, results / NETWORKS, Path(args.out))
+        if all(finished(run, results, network=True) for run in reproduction.networks(target, plan)):
+            files += reproduction.write(target, plan, results, results / NETWORKS, Path(args.out))
         else:
             left_out.append(target)
     return {
