@@ -188,8 +188,12 @@ def test_a_foreign_profile_is_ignored_and_a_damaged_one_named(cache: Path):
     record = json.loads(path.read_text())
     path.write_text(json.dumps({**record, "machine": "another"}))
     assert load_profile() == Profile()
-    path.write_text(json.dumps({**record, "single": "fast"}))
-    with pytest.raises(UserError, match="is damaged"):
+    for value in ("fast", "0.5", None, True, -0.1, 1.5, 10**400, float("nan"), float("inf"), [0.5]):
+        path.write_text(json.dumps({**record, "single": value}))
+        with pytest.raises(UserError, match="is damaged: 'single' is no share"):
+            load_profile()
+    path.write_text(json.dumps({name: value for name, value in record.items() if name != "batch"}))
+    with pytest.raises(UserError, match="is damaged: 'batch' is no share"):
         load_profile()
     path.write_text("{")
     with pytest.raises(UserError, match="is damaged: delete it"):

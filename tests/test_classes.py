@@ -181,3 +181,22 @@ def test_own_decisions_are_timed_on_the_networks_own_classes(said, tmp_path: Pat
     assert main(["train", *tiny, "--out", str(out)]) == 0
     (root / "cow").rename(root / "a cow")
     assert "have a class 'a cow'" in said("bench", out, "--rates", "own", "--batches", "1", code=2)
+
+
+def test_a_report_matches_by_name_too(said, tmp_path: Path) -> None:
+    """The test images are run again for the page: labels in the network's order, whatever the file's is."""
+    names = ["cow", "ant", "bee"]
+    file, out, page = tmp_path / "set.parquet", tmp_path / "run", tmp_path / "page.html"
+    shutil.copy(parquet(tmp_path / "a.parquet", ["ant", "bee", "cow"]), file)
+    tiny = [*TINY, "--method", "spnet", "--epochs", "12", "--data", f"parquet:{file}"]
+    assert main(["train", *tiny, "--out", str(out)]) == 0
+    assert main(["report", str(out), "--out", str(page)]) == 0
+    before = page.read_text()
+    assert "Which blocks each class runs" in before and "Run again for this page" not in before
+    shutil.copy(parquet(tmp_path / "b.parquet", names), file)
+    assert main(["report", str(out), "--out", str(page)]) == 0
+    assert page.read_text() == before
+    table = pq.read_table(file).replace_schema_metadata({"class_names": json.dumps({"label": ["cow", "ant", "wasp"]})})
+    pq.write_table(table, file)
+    assert main(["report", str(out), "--out", str(page)]) == 0
+    assert "have a class &#x27;wasp&#x27; that the network does not know" in page.read_text()

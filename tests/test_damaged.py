@@ -194,6 +194,20 @@ def test_configs_that_cannot_be(values: dict[str, Any], copy: Path, refused):
         assert len(refused(*argv)) < 400
 
 
+def test_whole_numbers_are_numbers(copy: Path, tmp_path: Path):
+    """A mean of 2 is as good as one of 2.0; it used to make a network of whole numbers."""
+    pytest.importorskip("onnxruntime")
+    change(copy, mean=[2], std=[1])
+    assert load(copy).mean.dtype == torch.float32
+    assert main(["export", str(copy), str(tmp_path / "net.onnx")]) == 0
+
+
+def test_a_line_lists_no_hundred_names(copy: Path, refused):
+    change(copy, backbone="torchvision:resnet1")
+    line = refused("eval", copy)
+    assert "unknown torchvision network 'resnet1'" in line and " altogether)" in line and len(line) < 1000
+
+
 @pytest.mark.parametrize("name", ["config.json", "result.json", "metrics.jsonl"])
 def test_nesting_without_end(name: str, copy: Path, refused):
     (copy / name).write_text("[" * 100_000 + "]" * 100_000 + "\n")

@@ -64,6 +64,48 @@ def test_a_run_goes_on_from_another_working_folder(here: Path, told, monkeypatch
     assert str(here) not in record and json.loads(record)["config"]["data"] == "folder:pics"
 
 
+def test_every_verb_finds_the_data_from_another_working_folder(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    pytest.importorskip("onnxruntime")
+    pictures(here / "pics")
+    argv = ["train", "--data", "folder:pics", *TINY, "--epochs", "3", "--static-share", "0", "--out", "run"]
+    assert main(argv) == 0
+    pictures(here / "else" / "pics", "cd")  # what the relative path means there
+    monkeypatch.chdir(here / "else")
+    run = str(here / "run")
+    assert main(["eval", run, "--json"]) == 0
+    assert main(["eval", run, "--budget", "1.0", "--json"]) == 0
+    assert main(["eval", run, "--sweep", "--json"]) == 0
+    capsys.readouterr()
+    assert main(["export", run, "net.onnx", "--json"]) == 0
+    exported = json.loads(capsys.readouterr().out)
+    assert exported["note"] == "" and exported["real"] == 24
+    assert main(["report", run, "--out", "page.html"]) == 0
+    page = Path("page.html").read_text()
+    assert "Which blocks each class runs" in page and "Not shown" not in page
+    monkeypatch.setattr(
+        "spnet.bench.bench.bench", lambda net, config, images, progress: [{"n": len(images), "batch": 1}]
+    )
+    monkeypatch.setattr("spnet.bench.bench.describe", lambda record: f"{record['n']} images")
+    assert main(["bench", run, "--rates", "own", "--batches", "1", "--no-profile"]) == 0
+    assert "24 images" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "home", ["", "x", "folder:", "digits", "digits:.", "folder:a\0b", "folder:" + "a" * 5000, 3, None]
+)
+def test_a_home_that_cannot_be_is_no_home(home: object, here: Path, told):
+    pictures(here / "pics")
+    argv = ("train", "--method", "static", "--data", "folder:pics", *TINY, "--epochs", "1", "--out", "run")
+    assert told(*argv)[0] == 0
+    record = json.loads((here / "run/config.json").read_text())
+    (here / "run/config.json").write_text(json.dumps({**record, "data_at": home}))
+    assert told("eval", "run") == (0, [])
+    assert told("report", "run", "--out", "page.html")[0] == 0
+    assert told("train", "--init", "run", "--time-limit", "1e-9", "--out", "next")[0] == 0
+
+
 def test_data_that_moved_are_named_beside_resume(here: Path, told):
     pictures(here / "pics")
     assert told("train", "--method", "static", "--data", "folder:pics", *TINY, "--out", "whole")[0] == 0

@@ -14,6 +14,7 @@ from PIL import Image
 from spnet import data
 from spnet.bench.profile import profile_path
 from spnet.cli import main
+from spnet.cli.words import useless
 from spnet.data.cache import cache_root
 from spnet.errors import UserError
 
@@ -70,6 +71,52 @@ def test_bad_pictures_do_not_cost_the_good_ones(trained: Path, pictures: Path, c
     assert main(["predict", str(trained), "bad.png", "gone.png"]) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.startswith("spnet: none of 2 images could be read; the first: 'bad.png'")
+
+
+def decided(trained: Path, folder: Path, shift: float) -> Path:
+    """A copy of the run whose network decides for everything (a large shift) or nothing."""
+    from spnet.runs.folder import load_network, save_network
+
+    run = shutil.copytree(trained, folder)
+    net = load_network(run)
+    net.decision_shift.fill_(shift)
+    save_network(run, net)
+    return run
+
+
+def test_a_network_that_skips_nothing_says_so(trained: Path, pictures: Path, capsys) -> None:
+    whole, nothing = decided(trained, pictures / "whole", 1e6), decided(trained, pictures / "nothing", -1e6)
+    words = "note: nothing is skipped: every block ran for all 2 pictures. A --max-cost skips more."
+    assert predicted(capsys, whole, "pics")[0]["notes"] == [words]
+    assert main(["predict", str(whole), "pics"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == words
+    assert predicted(capsys, whole, "pics/a.png")[0]["notes"] == []  # a single one may be hard
+    assert predicted(capsys, nothing, "pics")[0]["notes"] == []
+    static = pictures / "static"  # it has nothing to decide
+    tiny = ["--method", "static", "--backbone", "resnet8", "--epochs", "1", "--subset", "64", "--out", str(static)]
+    assert main(["train", *tiny]) == 0
+    assert predicted(capsys, static, "pics")[0]["notes"] == []
+    for run, said in (
+        (whole, ["note: nothing is skipped: every block runs for every image. A lower --budget skips more."]),
+        (
+            nothing,
+            ["note: every image takes the same path: no decision depends on the image. A lower --budget skips more."],
+        ),
+        (static, []),
+    ):
+        assert main(["eval", str(run)]) == 0
+        assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: ")] == said
+
+
+def test_what_decisions_win() -> None:
+    def said(rate: float, cost: float, paths: int) -> str:
+        figures = {"execution_rate": rate, "cost_ratio": cost, "distinct_paths": paths}
+        return " ".join(useless(figures, "Skip more."))
+
+    assert said(1.0, 1.001, 1) == "note: nothing is skipped: every block runs for every image. Skip more."
+    assert said(0.99, 1.0, 4).startswith("note: nothing is saved: the routers cost as much")
+    assert said(0.5, 0.6, 1).startswith("note: every image takes the same path")
+    assert said(0.99, 0.999, 2) == ""
 
 
 STEERING = "\x1b[31m\u202egnp\u2066\r\n\x07"

@@ -168,6 +168,37 @@ def test_a_full_disk_leaves_nothing_half_done(tmp_path: Path):
     assert main(["train", "--resume", str(run)]) == 0
 
 
+LACKING = """
+import resource, sys
+from spnet.cli import main
+import spnet.data, spnet.training.fit, torch._dynamo
+spnet.data.load("digits")
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (40 << 20), used + (40 << 20)))
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_memory_that_runs_out_costs_nothing_that_was_written(tmp_path: Path):
+    """A real limit on the memory of a process, met in the middle of a training."""
+    large = (*SMALL[:4], "--subset", "1024", "--batch-size", "1024", "--epochs", "2")
+    runs = [tmp_path / name for name in ("run", "whole", "other")]
+    assert main(["train", *large, "--out", str(runs[1])]) == 0
+    assert main(["train", *large, "--out", str(runs[0]), "--time-limit", "1e-9"]) == 0
+    before = (runs[0] / "state" / "resume.pt").read_bytes()
+    for argv in (["--resume", str(runs[0])], [*large, "--out", str(runs[2])]):
+        words = [sys.executable, "-c", LACKING, "train", *argv]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        assert done.returncode == 2 and done.stdout == "" and "Traceback" not in done.stderr, done.stderr
+        assert done.stderr.splitlines()[-1] == (
+            "spnet: out of memory: lower --batch-size, or take a smaller --backbone. What was written before is whole."
+        )
+    assert (runs[0] / "state" / "resume.pt").read_bytes() == before
+    for run in (runs[0], runs[2]):
+        assert main(["train", "--resume", str(run)]) == 0
+        assert (run / "model.safetensors").read_bytes() == (runs[1] / "model.safetensors").read_bytes()
+
+
 NOBODY = 65534
 
 

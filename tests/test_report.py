@@ -529,7 +529,7 @@ def test_data_that_are_not_here_or_not_those_of_the_run(tmp_path: Path, monkeypa
     folder = with_network(make_run(tmp_path / "run", backbone="resnet8", blocks=3))
     record = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(record | {"classes": [f"class {i}" for i in range(10)]}))
-    assert "are not those of the run" in page_of(folder).text
+    assert "have a class '0' that the network does not know; it knows 'class 0'" in page_of(folder).text
     (folder / "config.json").write_text(json.dumps(record | {"data": "cifar10"}))
     assert "cifar10 is not on this machine" in page_of(folder).text
     (folder / "config.json").write_text(json.dumps(record | {"data": f"folder:{tmp_path / 'gone'}"}))

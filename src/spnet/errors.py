@@ -3,6 +3,7 @@
 The command line turns a `UserError` into that line and exit code 2; every other exception is our fault (exit code 1).
 """
 
+import errno
 from collections.abc import Iterable
 from difflib import get_close_matches
 from re import findall, sub
@@ -12,6 +13,9 @@ from spnet.terminal import printable
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+LISTED = 40
+"""Names that a line may list."""
 
 
 class UserError(ValueError):
@@ -39,10 +43,13 @@ class ImagesWarning(UserWarning):
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that there was no memory left; torch says so in several ways."""
+    """Whether an exception says that there was no memory left; torch and the linker say so in several ways."""
     words = ("can't allocate memory", "not enough memory", "out of memory", "bad alloc", "bad_alloc", "Failed to alloc")
+    words += ("annot allocate memory", "failed to map segment", "can't start new thread")
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return True
     return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+        isinstance(error, (RuntimeError, ImportError)) and any(word in str(error) for word in words)
     )
 
 
@@ -74,8 +81,10 @@ def _numbers(name: str) -> list[str]:
 
 
 def choose(kind: str, name: str, options: Iterable[str]) -> str:
-    """Return `name` if it is one of `options`; else raise a `UserError` that names the nearest and lists all."""
+    """Return `name` if it is one of `options`; else raise a `UserError` that names the nearest and lists all, or the
+    first of very many."""
     options = list(options)
     if name in options:
         return name
-    raise UserError(f"unknown {kind} '{name}'.{did_you_mean(name, options)} Known: {', '.join(options)}.")
+    known = options if len(options) <= LISTED else [*options[:LISTED], f"... ({len(options)} altogether)"]
+    raise UserError(f"unknown {kind} '{name}'.{did_you_mean(name, options)} Known: {', '.join(known)}.")

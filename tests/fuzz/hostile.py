@@ -73,8 +73,8 @@ def spoilt_values(draw: st.DrawFn, record: Any, values: tuple[Any, ...] = VALUES
     return record
 
 
-def as_json(record: Any) -> bytes:
-    text = json.dumps(record)
+def as_json(record: Any, indent: int | None = None) -> bytes:
+    text = json.dumps(record, indent=indent)
     return text.replace(json.dumps(DEEP), "[" * 100_000 + "]" * 100_000).encode()
 
 
@@ -83,7 +83,7 @@ def spoilt_json(draw: st.DrawFn, content: bytes) -> bytes:
     """Mostly another value at some place, now and then other bytes."""
     if draw(st.integers(0, 4)) == 0:
         return draw(spoilt_bytes(content))
-    return as_json(draw(spoilt_values(json.loads(content))))
+    return as_json(draw(spoilt_values(json.loads(content))), indent=1)  # as they are written
 
 
 @st.composite

@@ -122,3 +122,11 @@ def bounded() -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
         faulthandler.cancel_dump_traceback_later()
         signal.signal(signal.SIGALRM, before)
+
+
+def difference(before: bytes, after: bytes) -> str:
+    """Where two contents differ first, and what stands there, for whoever mends what failed."""
+    start = next(
+        (i for i, (a, b) in enumerate(zip(before, after, strict=False)) if a != b), min(map(len, (before, after)))
+    )
+    return f"from byte {start} on {after[start : start + 80]!r} for {before[start : start + 80]!r}"

@@ -25,7 +25,7 @@ from hostile import (
     spoilt_tensors,
     spoilt_values,
 )
-from judge import call, command
+from judge import call, command, difference
 from PIL import Image
 from safetensors.torch import load, save
 
@@ -151,6 +151,12 @@ def record(draw: Draw, at: Places) -> str:
 
 
 def _on_a_run(at: Places, verb: str, name: str, content: bytes) -> str:
+    before = (at.run / name).read_bytes()
+    wrong = _answer_on_a_run(at, verb, name, content)
+    return f"{wrong} [{name} {difference(before, content)}]" if wrong else ""
+
+
+def _answer_on_a_run(at: Places, verb: str, name: str, content: bytes) -> str:
     if verb in ("resume", "finished"):
         with at.copied(at.stopped if verb == "resume" else at.run) as run:
             (run / name).write_bytes(content)

@@ -59,10 +59,12 @@ def load_profile() -> Profile:
         raise UserError(f"{path} is damaged: delete it, or run spnet bench to write it anew.") from error
     if not isinstance(record, dict) or record.get("format") != FORMAT or record.get("machine") != machine():
         return Profile()
-    try:
-        return Profile(float(record["single"]), float(record["batch"]), str(record["measured_on"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path} is damaged ({error}): delete it, or run spnet bench to write it anew.") from error
+    for name in ("single", "batch"):
+        value = record.get(name)
+        share = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1
+        if not share:  # what `break_even` gives
+            raise UserError(f"{path} is damaged: '{name}' is no share. Delete it, or run spnet bench to write it anew.")
+    return Profile(float(record["single"]), float(record["batch"]), str(record.get("measured_on", "")))
 
 
 def break_even(costs: list[float], speeds: list[float]) -> float:

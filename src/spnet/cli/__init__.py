@@ -75,15 +75,15 @@ def _answer(argv: list[str]) -> int:
     except DivergedError as error:
         print(f"spnet: the run diverged: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
-    except (MemoryError, RuntimeError) as error:
+    except BrokenPipeError:  # whoever read our output has seen enough
+        hush(sys.stdout)
+        return 0
+    except Exception as error:
         if not out_of_memory(error):
             raise
         lower = LOWER.get(argv[0], "take a smaller network or free memory")
         print(f"spnet: out of memory: {lower}. What was written before is whole.", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # whoever read our output has seen enough
-        hush(sys.stdout)
-        return 0
     except KeyboardInterrupt:
         print("spnet: interrupted; a run goes on with --resume, a list when it is called again.", file=sys.stderr)
         return 130

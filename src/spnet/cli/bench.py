@@ -95,6 +95,7 @@ def _network(args: argparse.Namespace, real: bool, count: int) -> tuple[Any, Any
     from spnet.build import create_model
     from spnet.data.match import load_for
     from spnet.errors import UserError
+    from spnet.runs.facts import home_of_data
     from spnet.runs.folder import read_config
     from spnet.runs.open import load, run_folder
 
@@ -104,11 +105,12 @@ def _network(args: argparse.Namespace, real: bool, count: int) -> tuple[Any, Any
         net = create_model(args.network, "dynamic", lookahead=args.lookahead, hidden=args.hidden, seed=0)
         return net, None, args.lookahead
     net = load(args.network)
-    config, _ = read_config(run_folder(args.network))
+    config, record = read_config(run_folder(args.network))
     lookahead = config.resolved().get("lookahead")
     if not real:
         return net, None, lookahead
-    data = load_for(net.classes, net.input_shape, None, config.data, num_classes=net.num_classes)
+    home = home_of_data(config.data, record)
+    data = load_for(net.classes, net.input_shape, None, home, num_classes=net.num_classes)
     images = data.test.select(range(min(max(512, count), len(data.test)))).images
     return net, net.prepare(images).float().numpy(), lookahead
 

@@ -10,7 +10,7 @@ from spnet.cli import Parser
 from spnet.cli.loading import add_loading
 from spnet.cli.rules import add_rules, rules_of
 from spnet.cli.threads import add_threads
-from spnet.cli.words import paths
+from spnet.cli.words import paths, useless
 from spnet.terminal import printable
 
 if TYPE_CHECKING:
@@ -58,21 +58,23 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from spnet.inference.calibrate import spread
     from spnet.inference.engine import Engine
     from spnet.inference.evaluate import evaluate
+    from spnet.runs.facts import home_of_data
     from spnet.runs.folder import read_config
     from spnet.runs.open import load, run_folder
     from spnet.training.finish import CALIBRATION_IMAGES
 
-    config, _ = read_config(run_folder(args.run))
+    config, record = read_config(run_folder(args.run))
     net = load(args.run)
+    home = home_of_data(config.data, record)
     if args.sweep:
-        return _sweep(args, config, net)
+        return _sweep(args, config, net, home)
     if args.out is not None:
         raise UserError("--out is where a sweep goes: add --sweep, or leave it out.")
     timed = args.budget_ms is not None
     executor = args.executor or ("auto" if timed else "masked")
     rules = rules_of(args)
     engine = Engine(net, executor, budget=args.budget, threads=args.threads, **rules)
-    dataset = _data(args, config, net)
+    dataset = _data(args, config, net, home)
     reached = {}
     if args.budget is not None or timed:
         images = spread(dataset.train, CALIBRATION_IMAGES).images
@@ -85,17 +87,18 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     plain = executor == "masked" and not any(rule is not None for rule in rules.values())
     batch = 1 if executor == "branching" or timed else 256  # `auto` may run something else in batches
     figures = evaluate(net, dataset.test, forward=None if plain else engine, batch_size=batch)
-    return {**figures, **reached, **_identity(args, config, executor)}
+    notes = useless(figures, "A lower --budget skips more.") if any(net.gated) else []
+    return {**figures, **reached, "notes": notes, **_identity(args, config, executor)}
 
 
-def _data(args: argparse.Namespace, config: "RunConfig", net: "DynamicNetwork") -> "Dataset":
+def _data(args: argparse.Namespace, config: "RunConfig", net: "DynamicNetwork", home: str) -> "Dataset":
     from spnet.data.match import load_for
 
     dataset = load_for(
         net.classes,
         net.input_shape,
         args.data,
-        config.data,
+        home,
         num_classes=net.num_classes,
         workers=args.workers,
         cache_gb=args.cache_gb,
@@ -112,7 +115,7 @@ def _identity(args: argparse.Namespace, config: "RunConfig", executor: str) -> d
     return {**named, "made_with": made, "threads": made["threads"]}
 
 
-def _sweep(args: argparse.Namespace, config: "RunConfig", net: "DynamicNetwork") -> dict[str, Any]:
+def _sweep(args: argparse.Namespace, config: "RunConfig", net: "DynamicNetwork", home: str) -> dict[str, Any]:
     from spnet.errors import UserError
     from spnet.files import write_json
     from spnet.inference.calibrate import spread
@@ -128,7 +131,7 @@ def _sweep(args: argparse.Namespace, config: "RunConfig", net: "DynamicNetwork")
     refuse_static(net)  # before its data are looked for
     executor = args.executor or "masked"
     Engine(net, executor, threads=args.threads)  # refuses what cannot run
-    dataset = _data(args, config, net)
+    dataset = _data(args, config, net, home)
     part = spread(dataset.train, CALIBRATION_IMAGES)
     augmentation = dataset.augmentation if config.training.augment else None
     rows: list[dict[str, Any]] = []
@@ -181,7 +184,7 @@ def describe(result: dict[str, Any]) -> str:
         f"evolution KL        {'not seen by this executor' if kl is None else format(kl, '.5f')}",
         f"images per second   {result['images_per_second']:.0f}",
     ]
-    return "\n".join(lines + ([_time(result)] if "latency" in result else []))
+    return "\n".join(lines + ([_time(result)] if "latency" in result else []) + result["notes"])
 
 
 def _time(result: dict[str, Any]) -> str:

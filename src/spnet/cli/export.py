@@ -25,6 +25,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     from spnet.errors import UserError
     from spnet.inference.runtimes.onnx.library import load_runtime
+    from spnet.runs.facts import home_of_data
     from spnet.runs.folder import read_config
     from spnet.runs.open import load, run_folder
 
@@ -35,7 +36,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     config, facts = read_config(run_folder(args.run))
     net = load(args.run)
-    images, note = _real_images(net, config.data) if args.data is None else (_images(net, args.data, config.data), "")
+    home = home_of_data(config.data, facts)
+    images, note = _real_images(net, home) if args.data is None else (_images(net, args.data, home), "")
     path = parse_path(net, args.static_path) if args.static_path is not None else None
     form = "path" if args.static_path is not None else "batch" if args.batch_form else "single"
     exported = export_onnx(net, args.file, form=form, path=path, classes=facts["classes"], images=images)

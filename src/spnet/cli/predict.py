@@ -3,10 +3,13 @@
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spnet.cli import Parser
 from spnet.cli.rules import add_rules, rules_of
+
+if TYPE_CHECKING:
+    from spnet.network.dynamic import DynamicNetwork
 
 
 def configure(parser: Parser, argv: list[str]) -> None:
@@ -70,6 +73,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "stages": engine.model.backbone.stages.lengths,
         "predictions": predictions,
         "failures": failures,
+        "notes": _notes(engine.model, predictions),
         "exit_code": 2 if failures else 0,
     }
 
@@ -103,7 +107,15 @@ def describe(result: dict[str, Any]) -> str:
             f"{p['macs'] / 1e6:.3f} MMACs = {100 * p['cost_ratio']:.0f} % of static"
             + (f"  [{p['note']}]" if p["note"] else "")
         )
-    return "\n".join(lines)
+    return "\n".join(lines + result["notes"])
+
+
+def _notes(net: "DynamicNetwork", predictions: list[dict[str, Any]]) -> list[str]:
+    """In words, when a network that may skip blocks skips none. A single picture says nothing: it may be hard."""
+    full = [options - 1 for options in net.options]
+    if len(predictions) < 2 or not any(net.gated) or any(p["path"] != full for p in predictions):
+        return []
+    return [f"note: nothing is skipped: every block ran for all {len(predictions)} pictures. A --max-cost skips more."]
 
 
 def draw_path(path: list[int], stages: tuple[int, ...]) -> str:

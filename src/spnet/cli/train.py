@@ -14,7 +14,7 @@ from spnet.cli.advice import size_advice
 from spnet.cli.loading import add_loading
 from spnet.cli.progress import progress
 from spnet.cli.threads import add_threads, computing_with
-from spnet.cli.words import paths
+from spnet.cli.words import paths, useless
 from spnet.errors import UserError
 from spnet.terminal import say
 
@@ -231,22 +231,10 @@ def describe(result: dict[str, Any]) -> str:
             f"{paths(final['distinct_paths'])}; shuffled paths {final['accuracy_shuffled_paths']:.2f} %, "
             f"one fixed path {final['accuracy_fixed_path']:.2f} %"
         )
-        lines += _useless(final)
+        lines += useless(final, "A lower --target or --budget skips more.")
     if "missed" in result.get("calibrated", {}):
         lines.append(f"not calibrated: {result['calibrated']['missed']}")
     elif "calibrated" in result:
         lines.append(f"before calibration: {last['accuracy']:.2f} % at {100 * last['cost_ratio']:.1f} % of static")
     lines.append(f"run folder {run_name} (open report.html in a browser)")
     return "\n".join(lines)
-
-
-def _useless(final: dict[str, Any]) -> list[str]:
-    """In words, when the decisions of a network win nothing."""
-    found = []
-    if final["execution_rate"] == 1:
-        found.append("nothing is skipped: every block runs for every image.")
-    elif final["cost_ratio"] >= 1:
-        found.append("nothing is saved: the routers cost as much as the blocks they skip.")
-    elif final["distinct_paths"] == 1:
-        found.append("every image takes the same path: no decision depends on the image.")
-    return [f"note: {words} A lower --target or --budget skips more." for words in found]

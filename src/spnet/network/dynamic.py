@@ -70,8 +70,9 @@ class DynamicNetwork(nn.Module):
         self.static_macs = backbone.static_macs
         """Multiply-adds per sample of the plain backbone: no router, no stage head."""
         channels = backbone.input_shape[0]
-        self.register_buffer("mean", torch.tensor(mean or (0.0,) * channels).view(-1, 1, 1))
-        self.register_buffer("std", torch.tensor(std or (1.0,) * channels).view(-1, 1, 1))
+        kind = torch.get_default_dtype()  # whole numbers too
+        self.register_buffer("mean", torch.tensor(mean or (0.0,) * channels, dtype=kind).view(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(std or (1.0,) * channels, dtype=kind).view(-1, 1, 1))
         # Added to a gated block's logits in proportion to each option's cost, at test only: the calibrated threshold.
         self.register_buffer("decision_shift", torch.zeros(()))
         self.path_cost = PathCost(backbone, router, stage_heads)

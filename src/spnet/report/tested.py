@@ -53,7 +53,9 @@ def run_test_images(run: Run, load_data: LoadData) -> Tested:
     """Run every test image through the run's network; `UserError` with the reason when that cannot be done here."""
     if not run.finished:
         raise UserError("the run is not finished, and the test set is read only after the last epoch")
+    from spnet.data.match import matched
     from spnet.inference.evaluate import collect
+    from spnet.runs.facts import home_of_data
     from spnet.runs.folder import load_network
 
     if not (run.folder / "model.safetensors").is_file():
@@ -62,9 +64,8 @@ def run_test_images(run: Run, load_data: LoadData) -> Tested:
         net = load_network(run.folder)
     except KeyError as error:
         raise UserError(f"config.json lacks {error}") from error
-    dataset = load_data(run.config.data)
-    if tuple(run.facts["classes"]) != dataset.classes or net.input_shape != dataset.test.shape:
-        raise UserError(f"the data found as '{run.config.data}' are not those of the run: classes or image size differ")
+    dataset = load_data(home_of_data(run.config.data, run.facts))
+    dataset = matched(dataset, net.classes, net.input_shape, num_classes=net.num_classes)
     results = collect(net, dataset.test)
     shares = (results["macs"].double() / net.static_macs).tolist()
     return Tested(

@@ -1,5 +1,6 @@
 """What is recorded of a run beside its settings: its images, where they lay, and what it was computed with."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,12 @@ def absolute(spec: str) -> str:
 def home_of_data(spec: str, record: dict[str, Any]) -> str:
     """Where a run's images lie: at `data_at` of its config.json if they still do, else where its `data` says."""
     noted = record.get("data_at")
-    return noted if isinstance(noted, str) and _path(noted).exists() else spec
-
-
-def _path(spec: str) -> Path:
-    return Path(spec.partition(":")[2].partition("?size=")[0])
+    if not isinstance(noted, str):
+        return spec
+    name, _, rest = noted.partition(":")
+    path = rest.partition("?size=")[0]
+    same = name == spec.partition(":")[0]  # a file may say anything
+    return noted if same and path and os.path.exists(path) else spec
 
 
 def refuse_other_data(dataset: Dataset, record: dict[str, Any], run: Path) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from spnet.build import build_network, checked_sizes, create_method
 from spnet.data.match import known_classes
-from spnet.errors import UserError
+from spnet.errors import UserError, out_of_memory
 from spnet.files import read_json, strict, write_bytes, write_json, write_text
 from spnet.network.dynamic import DynamicNetwork
 from spnet.runs import record as schema
@@ -176,6 +176,8 @@ def load_resume(folder: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise UserError(f"{folder} cannot be resumed: it has no state/resume.pt.") from error
     except Exception as error:  # a damaged file raises almost anything: pickle, zip, EOF, runtime errors
+        if out_of_memory(error):
+            raise
         raise UserError(f"{path} is damaged and cannot be resumed: restore it or start the run anew.") from error
     if spoilt is not None:
         raise UserError(f"{path} is damaged and cannot be resumed: restore it or start the run anew.")

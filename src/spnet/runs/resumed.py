@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spnet.errors import UserError
+from spnet.errors import UserError, out_of_memory
 from spnet.runs.config import RunConfig
 from spnet.runs.record import ROW, misfit
 from spnet.runs.weights import not_finite
@@ -62,6 +62,8 @@ def fit_optimizer(optimizer: torch.optim.Optimizer, state: Any, source: Path) ->
             raise ValueError
         optimizer.load_state_dict(state)
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        if out_of_memory(error):
+            raise
         raise _damaged(source, "optimizer") from error
     for group, ours in zip(optimizer.param_groups, own, strict=True):
         group.update({name: value for name, value in ours.items() if name != "params"})  # the form of this device
