@@ -4,6 +4,7 @@ Settings are one flat name space: those of the method and, with SP-Net, those of
 wrapper around the `dynamic` baseline.
 """
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from numbers import Integral
@@ -13,7 +14,7 @@ import torch
 
 from spnet.backbones import create_backbone, import_backbone
 from spnet.backbones.base import Backbone
-from spnet.errors import UserError
+from spnet.errors import NoEffectWarning, UserError
 from spnet.methods import WRAPPERS, Method, check_composition, method_class, wrapper_class
 from spnet.network.dynamic import DynamicNetwork
 from spnet.seeds import stream_seed
@@ -43,6 +44,25 @@ def create_method(method: str, wrapper: str = "", settings: Mapping[str, Any] | 
         method, wrapper = DEFAULT_INNER, method
     inner = method_class(method)(fill(configs[0], settings))
     return wrapper_class(wrapper)(fill(configs[1], settings), inner=inner) if wrapper else inner  # type: ignore[call-arg]
+
+
+def warn_without_effect(method: str, wrapper: str, settings: Mapping[str, Any]) -> None:
+    """A `NoEffectWarning` for each of these settings that changes nothing with this method."""
+    for words in without_effect(method, wrapper, settings):
+        warnings.warn(words, NoEffectWarning, stacklevel=3)
+
+
+def without_effect(method: str, wrapper: str, settings: Mapping[str, Any]) -> list[str]:
+    """A sentence for each of these settings that differs from its default and that the method ignores."""
+    if method in WRAPPERS:
+        method = DEFAULT_INNER
+    chosen = method_class(method)
+    config = fill(chosen.Config, settings)
+    return [
+        f"setting '{name}' has no effect with method '{method}': leave it out."
+        for name in chosen.ignored
+        if getattr(config, name) != getattr(chosen.Config(), name)
+    ]
 
 
 def build_network(
@@ -109,6 +129,7 @@ def create_model(
     """
     size = tuple(image_size) if isinstance(image_size, (tuple, list)) else (image_size, image_size)
     built = create_method(method, wrapper, config)
+    warn_without_effect(method, wrapper, config)
     import_backbone(backbone)
     shape = cast(tuple[int, int, int], (in_channels, *size))
     return build_network(built, backbone, num_classes=num_classes, input_shape=shape, seed=seed)

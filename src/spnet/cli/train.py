@@ -87,8 +87,9 @@ def _base(named: argparse.Namespace) -> Any:
 
         kept = {n for c in (TrainingConfig, *method_configs(method, wrapper)) for n in names(c)}
         settings = {name: value for name, value in settings.items() if name in kept}
-    if method_class(method).build_router is Method.build_router:
-        for name in ("budget", "more_budgets"):  # a recipe's budgets mean nothing where nothing is decided
+    chosen = method_class(method)
+    if chosen.build_router is Method.build_router:
+        for name in ("budget", "more_budgets", *chosen.ignored):  # a recipe's mean nothing where nothing is decided
             settings.pop(name, None)
     if named.backbone:
         import_backbone(named.backbone)
@@ -154,6 +155,8 @@ def _train(args: argparse.Namespace, config: Any, asked: bool) -> dict[str, Any]
     dataset = data.load(place)
     if advice := size_advice(config.backbone, place, dataset):
         say(advice)
+    for words in [] if args.resume else config.without_effect():
+        say(words)
     shown = progress(config.training.epochs)
     with closing(shown):
         if not asked and not args.resume:

@@ -164,6 +164,8 @@ class Method(ABC):
     Config: ClassVar[type[MethodConfig]] = MethodConfig
     rule: ClassVar[BlockRule] = BlockRule()
     """The method's own block rule."""
+    ignored: ClassVar[tuple[str, ...]] = ()
+    """Settings it has from `MethodConfig` that change nothing for it: who sets one is told."""
 
     def __init__(self, config: MethodConfig | None = None) -> None:
         self.config: Any = config if config is not None else self.Config()

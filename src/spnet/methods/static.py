@@ -9,6 +9,7 @@ class Static(Method):
     """Every block runs. `static --with spnet` adds the stage heads and the teacher without any routing."""
 
     name = "static"
+    ignored = ("static_share", "blocks", "ignore")
 
     def phases(self, epochs: int) -> list[Phase]:
         return [Phase("static", epochs, classification_loss, AllRun(), trainable=is_static_part)]
