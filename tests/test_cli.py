@@ -176,6 +176,16 @@ def test_a_run_without_out_is_named_by_its_config(as_json, tmp_path: Path, monke
     assert result["run"] == f"runs/static-{result['hash']}" and (tmp_path / result["run"] / "result.json").is_file()
 
 
+def test_a_setting_without_effect_is_said_in_a_line(capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    flags = ("--static-share", "0.5", "--augment", "no", "--flip", "true", "--schedule", "constant")
+    assert main([str(a) for a in ("train", "--method", "static", *TINY, *flags, "--out", tmp_path / "run")]) == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if "no effect" in line]
+    assert said == [
+        "spnet: setting 'flip' has no effect with augment false.",
+        "spnet: setting 'static_share' has no effect with method 'static': leave it out.",
+    ]
+
+
 def test_a_recipe_can_be_varied(as_json, tmp_path: Path):
     result = as_json("train", "--recipe", "digits", *TINY, "--seed", 3, "--out", tmp_path / "run")
     settings = result["config"]["settings"]

@@ -2,6 +2,7 @@
 
 import sys
 import types
+from typing import Any
 
 import pytest
 import torch
@@ -203,3 +204,24 @@ def test_the_example_brings_its_own_block(capsys: pytest.CaptureFixture[str]):
     runpy.run_path("examples/bring_your_own_block.py", run_name="__main__")
     out = capsys.readouterr().out
     assert "never: no adapter for blocks of class Conv2d" in out and "in 4 of 5 blocks" in out and "2 exits" in out
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"exits": True}, {"exits": 3}, {"blocks": 2}, {"ignore": [1]}, {"exits": {"layer2"}}]
+)
+def test_names_that_are_no_names_are_refused_in_one_line(wrong: dict[str, Any]):
+    with pytest.raises(spnet.UserError) as refused:
+        spnet.make_dynamic(resnet18(), example=X, **wrong)
+    assert str(refused.value).startswith(f"{next(iter(wrong))} takes names of ") and "\n" not in str(refused.value)
+
+
+def test_nothing_chosen_may_be_said_as_none():
+    net = spnet.make_dynamic(resnet18(), "dynamic", example=X, exits=None)  # type: ignore[arg-type]
+    assert net.stage_heads is None
+
+
+@pytest.mark.parametrize(("name", "value"), [("static_share", 0.5), ("ignore", ("layer1",)), ("blocks", "layer1")])
+def test_a_setting_that_a_static_network_ignores_is_told_once(name: str, value: Any):
+    with pytest.warns(spnet.NoEffectWarning, match=f"'{name}' has no effect with method 'static'") as told:
+        spnet.make_dynamic(resnet18(), "static", example=X, **{name: value})
+    assert len(told) == 1

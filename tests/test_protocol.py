@@ -361,6 +361,31 @@ def test_early_exit_is_read_from_the_images_that_got_there():
     json.dumps(summarise(results, net.static_macs), allow_nan=False)
 
 
+@pytest.mark.parametrize("exits", [("stage2",), ("stage1",), ("stage1", "stage2")])
+def test_accuracies_stand_at_the_stages_that_have_a_classifier(exits: tuple[str, ...]):
+    net = lively(create_model("resnet8", "spnet", in_channels=1, image_size=8, exits=exits))
+    assert net.classified_stages == (*(int(name[-1]) - 1 for name in exits), 2)
+    split = pixels(30)
+    with torch.no_grad():
+        trace = net(split.images)
+    found = evaluate(net, split)["stage_accuracy"]
+    expected = dict.fromkeys(range(3))
+    for stage, logits in zip(net.classified_stages, trace.stage_logits, strict=True):
+        expected[stage] = pytest.approx(100 * (logits.argmax(1) == split.labels).float().mean().item())
+    assert found == list(expected.values())
+
+
+def test_a_late_exit_is_read_from_the_images_that_got_there():
+    """The only head stands after the second stage: whoever leaves there has reached it, and so has everyone else."""
+    net, split = lively(create_model("resnet8", "spnet", in_channels=1, image_size=8, exits=("stage2",))), pixels(30)
+    with torch.no_grad():
+        whole = net(split.images)
+    confidence = float(whole.stage_logits[0].softmax(1).amax(1).median())
+    figures = evaluate(net, split, forward=Engine(net, "gathered", exit_confidence=confidence))
+    right = whole.stage_logits[0].argmax(1) == split.labels
+    assert figures["stage_accuracy"][:2] == [None, pytest.approx(100 * right.float().mean().item())]
+
+
 def test_one_image_is_a_set():
     figures = evaluate(network(), pixels(1))
     assert figures["n"] == 1 and figures["accuracy"] in (0.0, 100.0)

@@ -4,6 +4,7 @@ Settings are one flat name space: those of the method and of the wrappers around
 the method goes around a default of its own: `spnet` alone is SP-Net around the `dynamic` baseline.
 """
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from numbers import Integral
@@ -13,7 +14,7 @@ import torch
 
 from spnet.backbones import create_backbone, import_backbone
 from spnet.backbones.base import Backbone
-from spnet.errors import UserError
+from spnet.errors import NoEffectWarning, UserError
 from spnet.methods import Method, composition
 from spnet.network.dynamic import DynamicNetwork
 from spnet.seeds import stream_seed
@@ -38,6 +39,23 @@ def create_method(method: str, wrapper: str = "", settings: Mapping[str, Any] | 
     for cls in wrappers:
         built = cls(fill(cls.Config, settings), inner=built)
     return built
+
+
+def warn_without_effect(method: str, wrapper: str, settings: Mapping[str, Any]) -> None:
+    """A `NoEffectWarning` for each of these settings that changes nothing with this method."""
+    for words in without_effect(method, wrapper, settings):
+        warnings.warn(words, NoEffectWarning, stacklevel=3)
+
+
+def without_effect(method: str, wrapper: str, settings: Mapping[str, Any]) -> list[str]:
+    """A sentence for each of these settings that differs from its default and that the method ignores."""
+    chosen, _ = composition(method, wrapper)
+    config = fill(chosen.Config, settings)
+    return [
+        f"setting '{name}' has no effect with method '{chosen.name}': leave it out."
+        for name in chosen.ignored
+        if getattr(config, name) != getattr(chosen.Config(), name)
+    ]
 
 
 def build_network(
@@ -104,6 +122,7 @@ def create_model(
     """
     size = tuple(image_size) if isinstance(image_size, (tuple, list)) else (image_size, image_size)
     built = create_method(method, wrapper, config)
+    warn_without_effect(method, wrapper, config)
     import_backbone(backbone)
     shape = cast(tuple[int, int, int], (in_channels, *size))
     return build_network(built, backbone, num_classes=num_classes, input_shape=shape, seed=seed)

@@ -6,10 +6,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from spnet.backbones.adapters.assemble import adapt
-from spnet.build import around, create_method, method_configs, seeded
+from spnet.build import around, create_method, method_configs, seeded, warn_without_effect
 from spnet.errors import UserError
 from spnet.network.dynamic import DynamicNetwork
-from spnet.settings import names
+from spnet.settings import names, shown
 
 
 def make_dynamic(
@@ -55,10 +55,13 @@ def make_dynamic(
         >>> net(images).logits
     """
     known = [name for config in method_configs(method, wrapper) for name in names(config)]
-    if exits and "exits" not in known:
+    if exits not in (None, ()) and "exits" not in known:
         raise UserError(f"method '{method}' has no stage heads: drop exits, or put spnet around it (wrapper='spnet').")
-    chosen = {"blocks": _texts(blocks or ()), "ignore": _texts(ignore), "exits": _texts(exits)}
-    built = create_method(method, wrapper, {**settings, **{name: value for name, value in chosen.items() if value}})
+    given = {"blocks": blocks, "ignore": ignore, "exits": exits}
+    chosen = {name: _texts(name, value) for name, value in given.items()}
+    settings |= {name: value for name, value in chosen.items() if value}
+    built = create_method(method, wrapper, settings)
+    warn_without_effect(method, wrapper, settings)
     with seeded(seed, "backbone"):
         plain, _ = adapt(model, example, num_classes=num_classes, skip_rule=built.block_rule())
     own = getattr(model, "pretrained_cfg", None) or {}
@@ -67,5 +70,9 @@ def make_dynamic(
     return net.to(example.device).train(model.training)
 
 
-def _texts(value: str | Sequence[str]) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else tuple(value)
+def _texts(name: str, value: str | Sequence[str] | None) -> tuple[str, ...]:
+    texts = (value,) if isinstance(value, str) else () if value is None else value
+    if not isinstance(texts, (list, tuple)) or not all(isinstance(text, str) for text in texts):
+        whose = "stages" if name == "exits" else "blocks"
+        raise UserError(f"{name} takes names of {whose}, such as {name}=('layer2', 'layer3'); not {shown(value)}.")
+    return tuple(texts)

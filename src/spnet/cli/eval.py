@@ -171,7 +171,7 @@ def describe(result: dict[str, Any]) -> str:
 
         return text(result)
     kl = result["evolution_kl"]
-    stages = ", ".join(f"{accuracy:.2f}" for accuracy in result["stage_accuracy"])
+    stages = ", ".join("-" if accuracy is None else f"{accuracy:.2f}" for accuracy in result["stage_accuracy"])
     lines = [
         f"{result['label']}  {printable(result['run'])}  (executor {result['executor']}, {result['threads']} threads)",
         f"accuracy            {result['accuracy']:.2f} %  (n = {result['n']}; by stage {stages}; mean over classes "

@@ -92,8 +92,9 @@ def _base(named: argparse.Namespace) -> Any:
 
         kept = {n for c in (TrainingConfig, *method_configs(method, wrapper)) for n in names(c)}
         settings = {name: value for name, value in settings.items() if name in kept}
-    if not method_class(method).routed:
-        for name in ("budget", "more_budgets"):  # a recipe's budgets mean nothing where nothing is decided
+    chosen = method_class(method)
+    if not chosen.routed:
+        for name in ("budget", "more_budgets", *chosen.ignored):  # a recipe's mean nothing where nothing is decided
             settings.pop(name, None)
     if named.backbone:
         import_backbone(named.backbone)
@@ -159,6 +160,8 @@ def _train(args: argparse.Namespace, config: Any, asked: bool) -> dict[str, Any]
     dataset = data.load(place, workers=args.workers, cache_gb=args.cache_gb)
     if advice := size_advice(config.backbone, place, dataset):
         say(advice)
+    for words in [] if args.resume else config.without_effect():
+        say(words)
     shown = progress(config.training.epochs)
     with closing(shown):
         if not asked and not args.resume:

@@ -23,17 +23,22 @@ Forward = Callable[[Tensor], Trace]
 
 @torch.no_grad()
 def collect(
-    forward: Callable[..., Trace], split: Source, batch_size: int = 256, decisions: Tensor | None = None
+    forward: Callable[..., Trace],
+    split: Source,
+    batch_size: int = 256,
+    decisions: Tensor | None = None,
+    stages: Sequence[int] | None = None,
 ) -> dict[str, Any]:
     """Run every image once. Returns tensors over N (`correct`, `predicted`, `labels`, `confidence`, `decisions`,
-    `macs`, `exit_stage`) and the lists `stage_correct` (per stage) and `stage_features`; plus `seconds` spent in the
-    network.
+    `macs`, `exit_stage`), `stage_correct` (by stage, of those with a classifier), the list `stage_features`, and the
+    `seconds` spent in the network.
 
     Args:
         forward: images (B, C, H, W) uint8, and decisions (B, L) when given, -> Trace.
+        stages: which stages have a classifier (`net.classified_stages`); all from the first on when left out.
     """
     columns: dict[str, list[Tensor]] = {}
-    stage_correct: list[list[Tensor]] = []
+    stage_correct: dict[int, list[Tensor]] = {}
     stage_features: list[list[Tensor]] = []
     seconds = 0.0
     done = 0
@@ -57,19 +62,20 @@ def collect(
         }
         for name, value in row.items():
             columns.setdefault(name, []).append(value)
-        stages = len(trace.stage_features)
         # With early exit: an earlier head speaks for the images that reached it, features evolve where all stages ran.
-        reached = [trace.exit_stage >= stage for stage in range(len(trace.stage_logits) - 1)] + [slice(None)]
-        for store, values in (
-            (stage_correct, [(z.argmax(1) == labels)[who] for z, who in zip(trace.stage_logits, reached, strict=True)]),
-            (stage_features, [feature[trace.exit_stage == stages - 1] for feature in trace.stage_features]),
-        ):
-            store.extend([] for _ in range(len(values) - len(store)))
-            for kept, value in zip(store, values, strict=True):
-                kept.append(value)
+        heads = len(trace.stage_logits)
+        classified = (range(heads) if stages is None else stages)[-heads:]  # a graph hands out the last one alone
+        for stage, logits in zip(classified, trace.stage_logits, strict=True):
+            right = logits.argmax(1) == labels
+            last = stage == classified[-1]
+            stage_correct.setdefault(stage, []).append(right if last else right[trace.exit_stage >= stage])
+        whole = trace.exit_stage == len(trace.stage_features) - 1
+        stage_features.extend([] for _ in range(len(trace.stage_features) - len(stage_features)))
+        for kept, feature in zip(stage_features, trace.stage_features, strict=True):
+            kept.append(feature[whole])
     return {
         **{name: torch.cat(values) for name, values in columns.items()},
-        "stage_correct": [torch.cat(values) for values in stage_correct],
+        "stage_correct": {stage: torch.cat(values) for stage, values in stage_correct.items()},
         "stage_features": [torch.cat(values) for values in stage_features],
         "seconds": seconds,
     }
@@ -98,7 +104,7 @@ def summarise(results: dict[str, Any], static_macs: int, options: Sequence[int] 
         "distinct_paths": int(distinct_paths(decisions)),
         # In nats: 0 where every image is decided alike, ln 2 where skip and run are as frequent.
         "decision_entropy_per_block": [round(entropy, 4) for entropy in decision_entropy(decisions).tolist()],
-        "stage_accuracy": [percent(correct) for correct in results["stage_correct"]],
+        "stage_accuracy": _by_stage(results["stage_correct"]),
         # An exported graph hands out no features: then there is nothing to say, and 0 would say too much.
         "evolution_kl": float(evolution_kl(results["stage_features"])) if results["stage_features"] else None,
     }
@@ -110,6 +116,12 @@ def class_accuracy(correct: Tensor, labels: Tensor) -> float:
     right = labels[correct].bincount(minlength=len(counts))
     there = counts > 0
     return 100.0 * mean(right[there].double() / counts[there].double()).item()
+
+
+def _by_stage(correct: dict[int, Tensor]) -> list[float | None]:
+    """Accuracy of every stage, None where there is no classifier; of the last alone where no other stage has one."""
+    stages = range(max(correct) + 1) if len(correct) > 1 else correct
+    return [percent(correct[stage]) if stage in correct else None for stage in stages]
 
 
 def percent(correct: Tensor) -> float:
@@ -126,7 +138,7 @@ def evaluate(
         forward: what runs the images (an engine); the network's own masked forward when left out.
     """
     net.eval()
-    results = collect(forward or net, split, batch_size)
+    results = collect(forward or net, split, batch_size, stages=net.classified_stages)
     check_finite(results["confidence"])
     figures = summarise(results, net.static_macs, net.options)
     figures["images_per_second"] = figures["n"] / max(results["seconds"], 1e-9)

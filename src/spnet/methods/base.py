@@ -167,6 +167,8 @@ class Method(ABC):
     """The method's own block rule."""
     routed: ClassVar[bool] = True
     """Whether its network decides anything; False where every block runs for every image."""
+    ignored: ClassVar[tuple[str, ...]] = ()
+    """Settings it has from `MethodConfig` that change nothing for it: who sets one is told."""
 
     def __init__(self, config: Any = None) -> None:
         self.config: Any = config if config is not None else self.Config()

@@ -94,6 +94,12 @@ class DynamicNetwork(nn.Module):
         return self.backbone.num_classes
 
     @property
+    def classified_stages(self) -> tuple[int, ...]:
+        """The stages with a classifier, as `Trace.stage_logits` has them: those with a head, and the last."""
+        heads = self.stage_heads.stages if self.stage_heads is not None else ()
+        return (*heads, len(self.backbone.stages.lengths) - 1)
+
+    @property
     def gated_indices(self) -> tuple[int, ...]:
         return tuple(i for i, gated in enumerate(self.gated) if gated)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from spnet.build import method_configs
+from spnet.build import method_configs, without_effect
 from spnet.errors import UserError, check_share, choose
 from spnet.methods import Optimizer, method_class
 from spnet.settings import fill, refuse_unknown, setting
@@ -77,7 +77,24 @@ class TrainingConfig:
         choose("optimizer", self.optimizer, ("sgd", "adam"))
         choose("schedule", self.schedule, ("multistep", "cosine", "onecycle", "constant"))
         choose("precision", self.precision, ("auto", "fp32", "bf16"))
+        object.__setattr__(self, "compile", "" if self.compile == "False" else self.compile)  # a switch in old files
         choose("compile", self.compile, ("", "inductor", "aot_eager"))
+
+    def without_effect(self) -> list[str]:
+        """A sentence for each setting that another one makes idle."""
+        idle = {
+            "milestones": (self.schedule != "multistep", f"schedule {self.schedule}"),
+            "sgd_momentum": (self.optimizer == "adam", "optimizer adam"),
+            "nesterov": (self.optimizer == "adam", "optimizer adam"),
+            "flip": (not self.augment, "augment false"),
+            "reestimate_bn": (not self.budget, "budget 0: nothing is calibrated"),
+        }
+        plain = TrainingConfig()
+        return [
+            f"setting '{name}' has no effect with {why}."
+            for name, (unused, why) in idle.items()
+            if unused and getattr(self, name) != getattr(plain, name)
+        ]
 
     def main_optimizer(self) -> Optimizer:
         """The optimiser of every phase that does not bring its own."""
@@ -166,6 +183,10 @@ class RunConfig:
             plain, own = asdict(config()), asdict(fill(config, self.settings))
             values |= {name: value for name, value in own.items() if value != plain[name]}
         return values
+
+    def without_effect(self) -> list[str]:
+        """A sentence for each setting that changes nothing in this run."""
+        return [*self.training.without_effect(), *without_effect(self.method, self.wrapper, self.method_settings)]
 
     @property
     def data_name(self) -> str:

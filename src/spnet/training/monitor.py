@@ -38,7 +38,7 @@ class Monitor:
     def look(self, net: DynamicNetwork) -> dict[str, Any]:
         """Run the watched images by the test rule and compare with the epoch before."""
         net.eval()
-        results = collect(net, self.split)
+        results = collect(net, self.split, stages=net.classified_stages)
         if not bool(results["confidence"].isfinite().all()):
             raise DivergedError(f"the logits of the trained network are not finite. {REMEDY}")
         figures = summarise(results, net.static_macs, net.options)

@@ -10,6 +10,7 @@ class Static(Method):
 
     name = "static"
     routed = False
+    ignored = ("static_share", "blocks", "ignore")
 
     def phases(self, epochs: int) -> list[Phase]:
         return [Phase("static", epochs, classification_loss, AllRun(), trainable=is_static_part)]
