@@ -10,8 +10,10 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from spnet.cli import main
 from spnet.files import write_text
@@ -68,6 +70,20 @@ def test_kill_minus_nine_three_times(tmp_path: Path):
     rows, expected = log(run), log(whole)
     assert [row["loss"] for row in rows] == [row["loss"] for row in expected], moments
     assert not [path for path in run.rglob("*") if path.name.endswith(".tmp")]
+
+
+def test_kill_minus_nine_in_an_epoch_of_photos(tmp_path: Path):
+    for label in ("a", "b"):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for k in range(160):
+            pixels = np.random.default_rng(k).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / label / f"{k}.png")
+    words = ("--method", "dynamic", "--data", f"photos:{tmp_path / 'photos'}?size=32", *RUN, "--batch-size", "32")
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    assert main(["train", *words, "--out", str(whole)]) == 0
+    killed(run, 1, random.uniform(0, 0.3), *words, "--out", str(run), "--workers", "2")
+    assert main(["train", "--resume", str(run), "--cache-gb", "0.1"]) == 0
+    assert final(run) == final(whole)
 
 
 @pytest.fixture(scope="module")
