@@ -11,6 +11,7 @@ RECIPES: dict[str, Callable[[], RunConfig]] = {
     "cifar10-resnet20-cpu": cifar.cifar10_resnet20_cpu,
     "cifar100-resnet20-cpu": cifar.cifar100_resnet20_cpu,
     "cifar10-static": cifar.cifar10_static,
+    "cifar10-small": cifar.cifar10_small,
     "cifar10-full": cifar.cifar10_full,
     "cifar10-fast": cifar.cifar10_fast,
     "cifar10-resnet110-paper": cifar.cifar10_resnet110_paper,

@@ -71,6 +71,11 @@ def cifar10_static() -> RunConfig:
     return RunConfig("static", "", "resnet32", "cifar10", {**FULL, "epochs": 24, "lr": 0.2})
 
 
+def cifar10_small() -> RunConfig:
+    """The small network that ships, to stand in front of a larger one: `spnet train --recipe cifar10-small`."""
+    return RunConfig("static", "", "resnet8", "cifar10", {**FULL, "epochs": 24, "lr": 0.2})
+
+
 def cifar10_resnet110_paper() -> RunConfig:
     """The paper's setting, for a GPU: `spnet train --recipe cifar10-resnet110-paper --init STATIC_RUN`."""
     return RunConfig("spnet", "", "resnet110", "cifar10", PAPER)
