@@ -54,25 +54,34 @@ def measured(one: Calls, other: Calls, rounds: int) -> dict[str, Any]:
     }
 
 
-def case(net: spnet.DynamicNetwork, images: torch.Tensor, forced: torch.Tensor | None, rounds: int) -> dict[str, Any]:
+def case(
+    net: spnet.DynamicNetwork,
+    images: torch.Tensor,
+    forced: torch.Tensor | None,
+    rounds: int,
+    batch: int = 1,
+    threads: int = 1,
+) -> dict[str, Any]:
     """Images (M, C, H, W), uint8 or normalised; forced decisions (M, N) or None for the network's own."""
     arrays = net.prepare(images).float().numpy()
     forcing = Forcing(net)
-    engine, session, static = spnet.Engine(net, "onnx", threads=1), OnnxExecutor(net, 1), StaticExecutor(net, 1)
+    engine = spnet.Engine(net, "onnx", threads=threads)
+    session, static = OnnxExecutor(net, threads), StaticExecutor(net, threads)
 
-    def through_engine(k: int) -> Callable[[], Any]:
-        image, force = images[k : k + 1], None if forced is None else forced[k]
-        return lambda: engine(image, force)
+    def through_engine(part: slice) -> Callable[[], Any]:
+        some, force = images[part], None if forced is None else forced[part]
+        return lambda: engine(some, force)
 
-    def in_session(k: int) -> Callable[[], Any]:
-        array, bias = arrays[k : k + 1], None if forced is None else forcing(forced[k].numpy(), 1)
-        return lambda: session.arrays(array, bias)
+    def in_session(part: slice) -> Callable[[], Any]:
+        some, bias = arrays[part], None if forced is None else forcing(forced[part].numpy(), batch)
+        return lambda: session.arrays(some, bias)
 
-    def in_full(k: int) -> Callable[[], Any]:
-        array = arrays[k : k + 1]
-        return lambda: static.run(array)
+    def in_full(part: slice) -> Callable[[], Any]:
+        some = arrays[part]
+        return lambda: static.run(some)
 
-    calls = [[kind(k) for k in range(len(images))] for kind in (through_engine, in_full, in_session)]
+    parts = [slice(start, start + batch) for start in range(0, len(images), batch)]
+    calls = [[kind(part) for part in parts] for kind in (through_engine, in_full, in_session)]
     return {"static": measured(calls[0], calls[1], rounds), "session": measured(calls[0], calls[2], rounds)}
 
 
