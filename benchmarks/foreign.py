@@ -3,8 +3,8 @@
     python benchmarks/foreign.py [--networks NAME ...] [--rounds 48] [--out benchmarks/results/foreign.json]
 
 One process, one thread, batch 1 (ResNet-18 also 16 images, two workers), fresh weights, about one router a stage (they
-run and are overruled); measured as in `door.py`, in turn. "Half" skips every second of the blocks that may be skipped, from image to image the other ones;
-beside the speed stands what that saves in multiply-adds.
+run and are overruled); measured as in `door.py`, in turn. "Half" skips every second of the blocks that may be skipped,
+from image to image the other ones; beside the speed stands what that saves in multiply-adds.
 """
 
 import argparse
