@@ -155,7 +155,7 @@ def test_classes_are_known_if_any_member_knows_them():
 def test_floats_are_refused_where_members_normalise_in_other_ways():
     cascade = Cascade([SMALL, network(seed=5)])
     cascade.networks[1].mean.fill_(0.3)
-    with pytest.raises(UserError, match="member 1 normalises images unlike the last: give them as uint8"):
+    with pytest.raises(UserError, match="normalise images in different ways: give them as uint8"):
         cascade(images(2))
     assert len(cascade(torch.zeros(2, 1, 8, 8, dtype=torch.uint8)).logits) == 2
     with pytest.raises(UserError, match=r"takes images of \(B, 1x8x8\)"):

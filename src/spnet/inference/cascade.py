@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from numbers import Real
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,12 +20,12 @@ from torch import Tensor, nn
 
 from spnet.errors import UserError
 from spnet.inference.runtimes.masked import masked
+from spnet.inference.runtimes.protocol import Images
 from spnet.network.dynamic import DynamicNetwork, Executor
 from spnet.network.trace import UNREACHED, LazyTrace, Trace
 
 CONFIDENCE = 0.9
 """Of every member, where none is said."""
-T = TypeVar("T", Tensor, np.ndarray)
 
 
 class Cascade(nn.Module):
@@ -113,11 +113,12 @@ class Cascade(nn.Module):
     def check_images(self, images: Tensor) -> None:
         """Raise `UserError` unless these are images (B, C, H, W) that every member takes."""
         self.last.check_images(images)
-        check_normalised_alike(self, images.is_floating_point())
+        if images.is_floating_point():
+            check_normalised_alike(self)
 
     def prepare(self, images: Tensor) -> Tensor:
         """As `DynamicNetwork.prepare`, for members that normalise alike."""
-        check_normalised_alike(self, True)
+        check_normalised_alike(self)
         return self.last.prepare(images)
 
     @torch.no_grad()
@@ -142,7 +143,7 @@ class Step:
 
 
 def cascaded(
-    cascade: Cascade, runs: Sequence[Callable[[T], Trace]], images: T, confidences: Sequence[float]
+    cascade: Cascade, runs: Sequence[Callable[[Any], Trace]], images: Images, confidences: Sequence[float]
 ) -> LazyTrace:
     """Run a batch through the cascade; `runs`: of each member, images -> trace."""
     rows = np.arange(len(images))
@@ -165,7 +166,7 @@ def sureness(logits: Tensor) -> np.ndarray:
     return 1 / np.exp(array - array.max(1, keepdims=True)).sum(1)
 
 
-def _taken(images: T, rows: np.ndarray) -> T:
+def _taken(images: Images, rows: np.ndarray) -> Images:
     if isinstance(images, Tensor):
         return images[torch.from_numpy(rows).to(images.device)]
     return images[rows]
@@ -248,14 +249,15 @@ def checked_confidences(confidences: float | Sequence[float], members: int) -> t
     return tuple(float(confidence) for confidence in confidences)
 
 
-def check_normalised_alike(cascade: Cascade, floats: bool) -> None:
-    """Raise `UserError` for floats, normalised by one mean and deviation, where members have others."""
-    if not floats:
-        return
+def normalised_alike(cascade: Cascade) -> bool:
+    """Whether all members normalise images by one mean and deviation, so that they can share normalised floats."""
     last = cascade.last
-    for k, member in enumerate(cascade.networks, 1):
-        if not (torch.equal(member.mean, last.mean) and torch.equal(member.std, last.std)):
-            raise UserError(f"member {k} normalises images unlike the last: give them as uint8 (0 to 255).")
+    return all(torch.equal(net.mean, last.mean) and torch.equal(net.std, last.std) for net in cascade.networks)
+
+
+def check_normalised_alike(cascade: Cascade) -> None:
+    if not normalised_alike(cascade):
+        raise UserError("members of this cascade normalise images in different ways: give them as uint8 (0 to 255).")
 
 
 def _check_alike(first: DynamicNetwork, member: DynamicNetwork, k: int) -> None:
