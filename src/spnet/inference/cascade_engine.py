@@ -7,11 +7,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from spnet.data import Split
 from spnet.errors import UserError, check_share
 from spnet.inference.cascade import Cascade, cascaded, check_normalised_alike, checked_confidences, normalised_alike
+from spnet.inference.cascade_knobs import Ran, priced, tables
+from spnet.inference.cascade_plan import OutOfReach, Planner, Setting
+from spnet.inference.cascade_time import meet_time
 from spnet.inference.engine import AUTO, Engine
+from spnet.inference.runtimes.eager import EagerProgram
+from spnet.inference.runtimes.gathered import gathered
 from spnet.inference.runtimes.protocol import Images, Rules
-from spnet.inference.time_budget import Latency
+from spnet.inference.time_budget import Latency, measure
 from spnet.network.trace import Trace
 
 
@@ -87,3 +93,72 @@ class CascadeEngine(Engine):
         if not self._alike and checked.dtype not in (torch.uint8, np.uint8):
             check_normalised_alike(self.model)
         return cascaded(self.model, [engine._answer for engine in self.engines], checked, self.confidences)
+
+    def _calibrate_to_share(self, split: Split, budget: float) -> float:
+        check_share("budget", budget)
+        static = self.model.static_macs
+        planner = Planner(self._tables(split.images))
+        try:
+            setting = planner.meet(budget * static)
+        except OutOfReach as missed:
+            raise missed.told(f"budget {budget}", lambda cost: f"{cost / static:.3f} of the static cost") from None
+        self._take(planner, setting)
+        return setting.cost / static
+
+    def _tables(self, images: Tensor) -> list[list[Ran]]:
+        if not len(images):
+            raise UserError("there are no images to calibrate on: give a few hundred.")
+        if self.exit_confidence is not None:
+            raise UserError("exit_confidence sets a cascade's confidences, and so does a budget: give one of them.")
+        runs = []
+        for net in self.model.networks:
+            program = EagerProgram(net, gathered, Rules(), self._threads)
+            runs.append(lambda part, shift, program=program: program(part, None, shift))
+        return tables(self.model.networks, runs, images)
+
+    def _take(self, planner: Planner, setting: Setting) -> None:
+        """Put a setting in force."""
+        self._own_confidences = setting.confidences
+        for k, (engine, reached) in enumerate(zip(self.engines, planner.reaching(setting), strict=True)):
+            ran = planner.table[k][setting.chosen[k]]
+            engine._own_shift = ran.shift
+            engine.expected_cost = float(ran.macs[reached].mean()) / engine.model.static_macs if reached.any() else None
+
+    def _knobs(self) -> tuple[Any, ...]:
+        """All that `_take` sets."""
+        return self._own_confidences, *((engine._own_shift, engine.expected_cost) for engine in self.engines)
+
+    def _restore(self, knobs: tuple[Any, ...]) -> None:
+        self._own_confidences, *members = knobs
+        for engine, (shift, cost) in zip(self.engines, members, strict=True):
+            engine._own_shift, engine.expected_cost = shift, cost
+
+    def _calibrate_to_time(self, split: Split, budget_ms: float | str) -> tuple[float, Latency]:
+        if self.executor == "masked":
+            raise UserError("the masked executor takes the same time whatever is decided: use 'auto' for budget_ms.")
+        before = self._knobs()
+        try:
+            return self._meet_time(split.images, budget_ms)
+        except BaseException:
+            self._restore(before)
+            raise
+
+    def _meet_time(self, images: Tensor, budget_ms: float | str) -> tuple[float, Latency]:
+        """Each member is timed at each of its thresholds, which gives every setting a price in milliseconds."""
+        table = self._tables(images)
+        for engine, rans in zip(self.engines, table, strict=True):
+            for k, ran in enumerate(rans):
+                engine._own_shift, engine.expected_cost = ran.shift, ran.macs.mean() / engine.model.static_macs
+                rans[k] = priced(ran, self._timed(engine, images).milliseconds_per_image)
+        planner = Planner(table)
+
+        def timed(setting: Setting) -> Latency:
+            self._take(planner, setting)
+            return self._timed(self, images)
+
+        setting, latency = meet_time(planner, timed, budget_ms)
+        self._take(planner, setting)
+        return planner.macs(setting) / self.model.static_macs, latency
+
+    def _timed(self, engine: Engine, images: Tensor) -> Latency:
+        return measure(engine._run, images, threads=self.threads, runs=engine.choice(1))
