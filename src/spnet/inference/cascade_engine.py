@@ -66,6 +66,10 @@ class CascadeEngine(Engine):
         return self.model.confidences if self._own_confidences is None else self._own_confidences
 
     @property
+    def exits(self) -> int:
+        return len(self.engines)
+
+    @property
     def decision_shifts(self) -> tuple[float, ...]:
         """The members' thresholds in force."""
         return tuple(engine.decision_shift for engine in self.engines)
@@ -95,9 +99,17 @@ class CascadeEngine(Engine):
         return cascaded(self.model, [engine._answer for engine in self.engines], checked, self.confidences)
 
     def _calibrate_to_share(self, split: Split, budget: float) -> float:
+        return self.meet(self.planner(split.images), budget)
+
+    def planner(self, images: Tensor) -> Planner:
+        """What these images, uint8, say about every setting of the knobs; costs in multiply-adds. For several budgets:
+        `calibrate` asks for it each time."""
+        return Planner(self._tables(images))
+
+    def meet(self, planner: Planner, budget: float) -> float:
+        """Put the setting in force that `calibrate(images, budget)` would; returns its cost."""
         check_share("budget", budget)
         static = self.model.static_macs
-        planner = Planner(self._tables(split.images))
         try:
             setting = planner.meet(budget * static)
         except OutOfReach as missed:

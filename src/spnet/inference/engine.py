@@ -4,7 +4,7 @@ import threading
 import warnings
 from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -67,7 +67,7 @@ class Engine:
         UserError: no network, an unknown executor or one that cannot serve this network, a value that is no share.
     """
 
-    def __new__(cls, model: Any = None, *_: Any, **__: Any) -> "Engine":
+    def __new__(cls, model: Any = None, *_: Any, **__: Any) -> Self:
         """A cascade's engine is one for each member behind the same door."""
         if cls is Engine and isinstance(model, Cascade):
             from spnet.inference.cascade_engine import CascadeEngine
@@ -119,6 +119,11 @@ class Engine:
     @property
     def max_cost(self) -> float | None:
         return self.rules.max_cost
+
+    @property
+    def exits(self) -> int:
+        """Places where an image may leave, `exit_stage` of a trace says at which it did; 1 where all run to the end."""
+        return 1 if self.exit_confidence is None else len(self.model.stage_lengths)
 
     @property
     def threads(self) -> int:
