@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from spnet.backbones.adapters import register_adapter
     from spnet.backbones.adapters.find import find_blocks
     from spnet.build import create_model
+    from spnet.inference.cascade import Cascade
     from spnet.inference.engine import Engine
     from spnet.make import make_dynamic
     from spnet.methods import list_methods
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from spnet.runs.open import load
 
 _HOMES = {
+    "Cascade": "spnet.inference.cascade",
     "DynamicNetwork": "spnet.network.dynamic",
     "Engine": "spnet.inference.engine",
     "Trace": "spnet.network.trace",
@@ -48,6 +50,7 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
+    "Cascade",
     "DivergedError",
     "DynamicNetwork",
     "Engine",

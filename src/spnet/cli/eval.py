@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 from spnet.cli import Parser
 from spnet.cli.loading import add_loading
+from spnet.cli.named import HELP, Named, open_named, to_calibrate_on
 from spnet.cli.rules import add_rules, rules_of
 from spnet.cli.threads import add_threads
 from spnet.cli.words import paths, useless
 from spnet.terminal import printable
 
 if TYPE_CHECKING:
-    from spnet.data import Dataset
-    from spnet.network.dynamic import DynamicNetwork
-    from spnet.runs.config import RunConfig
+    from spnet.data import Dataset, Source
+    from spnet.inference.engine import Engine
 
 
 def configure(parser: Parser, argv: list[str]) -> None:
-    parser.add_argument("run", metavar="RUN", help="run folder, or the name of a shipped network")
+    parser.add_argument("run", metavar="RUN", help=HELP)
     parser.add_argument(
         "--executor", metavar="E", help="masked, branching, gathered, onnx or auto (default masked; auto for a time)"
     )
@@ -55,67 +55,76 @@ def _milliseconds(text: str) -> float | str:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from spnet.errors import UserError
-    from spnet.inference.calibrate import spread
     from spnet.inference.engine import Engine
-    from spnet.inference.evaluate import evaluate
-    from spnet.runs.facts import home_of_data
-    from spnet.runs.folder import read_config
-    from spnet.runs.open import load, run_folder
-    from spnet.training.finish import CALIBRATION_IMAGES
 
-    config, record = read_config(run_folder(args.run))
-    net = load(args.run)
-    home = home_of_data(config.data, record)
+    named = open_named(args.run)
     if args.sweep:
-        return _sweep(args, config, net, home)
+        return _sweep(args, named)
     if args.out is not None:
         raise UserError("--out is where a sweep goes: add --sweep, or leave it out.")
     timed = args.budget_ms is not None
     executor = args.executor or ("auto" if timed else "masked")
     rules = rules_of(args)
-    engine = Engine(net, executor, budget=args.budget, threads=args.threads, **rules)
-    dataset = _data(args, config, net, home)
-    reached = {}
-    if args.budget is not None or timed:
-        images = spread(dataset.train, CALIBRATION_IMAGES).images
-        reached["calibration_cost"] = engine.calibrate(images, budget_ms=args.budget_ms)
-        net.decision_shift.fill_(engine.decision_shift)  # the controls, and a masked evaluation, ask the network
+    engine = Engine(named.net, executor, budget=args.budget, threads=args.threads, **rules)
+    dataset = _data(args, named)
+    reached = _calibrate(engine, args, named, dataset) if args.budget is not None or timed else {}
+    batch = 1 if executor == "branching" or timed else 256  # `auto` may run something else in batches
+    plain = executor == "masked" and not any(rule is not None for rule in rules.values())
+    figures = _evaluate(engine, named, dataset.test, batch, plain)
+    return {**figures, **reached, **_identity(args, named, executor)}
+
+
+def _calibrate(engine: "Engine", args: argparse.Namespace, named: Named, dataset: "Dataset") -> dict[str, Any]:
+    """Calibrate the engine to the budget; what was reached."""
+    from spnet.inference.calibrate import spread
+    from spnet.training.finish import CALIBRATION_IMAGES
+
+    reached: dict[str, Any] = {}
+    if len(named.names) > 1:
+        part, reached["held_out"] = to_calibrate_on(dataset.train, named, CALIBRATION_IMAGES)
+        reached["calibration_images"] = len(part)
+    else:
+        part = spread(dataset.train, CALIBRATION_IMAGES)
+    reached["calibration_cost"] = engine.calibrate(part.images, budget_ms=args.budget_ms)
     if engine.latency is not None:
         reached["budget_ms"] = engine.latency.budget_ms
         reached["milliseconds_per_image"] = engine.latency.milliseconds_per_image
         reached["latency"] = asdict(engine.latency)
-    plain = executor == "masked" and not any(rule is not None for rule in rules.values())
-    batch = 1 if executor == "branching" or timed else 256  # `auto` may run something else in batches
-    figures = evaluate(net, dataset.test, forward=None if plain else engine, batch_size=batch)
-    notes = useless(figures, "A lower --budget skips more.") if any(net.gated) else []
-    return {**figures, **reached, "notes": notes, **_identity(args, config, executor)}
+    return reached
 
 
-def _data(args: argparse.Namespace, config: "RunConfig", net: "DynamicNetwork", home: str) -> "Dataset":
-    from spnet.data.match import load_for
+def _evaluate(engine: "Engine", named: Named, test: "Source", batch: int, plain: bool) -> dict[str, Any]:
+    """`plain`: the network's own masked forward does, and gives features beside."""
+    from spnet.inference.cascade_engine import CascadeEngine
+    from spnet.inference.cascade_evaluate import evaluate_cascade
+    from spnet.inference.evaluate import evaluate
 
-    dataset = load_for(
-        net.classes,
-        net.input_shape,
-        args.data,
-        home,
-        num_classes=net.num_classes,
-        workers=args.workers,
-        cache_gb=args.cache_gb,
-    )
-    return dataset.mirrored(config.training.flip)
+    if isinstance(engine, CascadeEngine):
+        figures = evaluate_cascade(engine, test, batch_size=batch)
+        for name, member in zip(named.names, figures["members"], strict=True):
+            member["run"] = name
+        return {**figures, "notes": []}
+    net = engine.model
+    net.decision_shift.fill_(engine.decision_shift)  # the controls, and a masked evaluation, ask the network
+    figures = evaluate(net, test, forward=None if plain else engine, batch_size=batch)
+    return {**figures, "notes": useless(figures, "A lower --budget skips more.") if any(net.gated) else []}
 
 
-def _identity(args: argparse.Namespace, config: "RunConfig", executor: str) -> dict[str, Any]:
+def _data(args: argparse.Namespace, named: Named) -> "Dataset":
+    dataset = named.data(args.data, workers=args.workers, cache_gb=args.cache_gb)
+    return dataset.mirrored(named.config.training.flip)
+
+
+def _identity(args: argparse.Namespace, named: Named, executor: str) -> dict[str, Any]:
     """What was evaluated and by what."""
     from spnet.training.finish import made_with
 
     made = made_with("fp32")
-    named = {"executor": executor, "run": str(args.run), "label": config.label}
-    return {**named, "made_with": made, "threads": made["threads"]}
+    title = {"executor": executor, "run": str(args.run), "label": named.label}
+    return {**title, "made_with": made, "threads": made["threads"]}
 
 
-def _sweep(args: argparse.Namespace, config: "RunConfig", net: "DynamicNetwork", home: str) -> dict[str, Any]:
+def _sweep(args: argparse.Namespace, named: Named) -> dict[str, Any]:
     from spnet.errors import UserError
     from spnet.files import write_json
     from spnet.inference.calibrate import spread
@@ -128,18 +137,21 @@ def _sweep(args: argparse.Namespace, config: "RunConfig", net: "DynamicNetwork",
     given = [f"--{name.replace('_', '-')}" for name in own if getattr(args, name) is not None]
     if given:
         raise UserError(f"--sweep sets budgets and exits itself: leave out {' and '.join(given)}.")
-    refuse_static(net)  # before its data are looked for
+    refuse_static(named.net)  # before its data are looked for
     executor = args.executor or "masked"
-    Engine(net, executor, threads=args.threads)  # refuses what cannot run
-    dataset = _data(args, config, net, home)
-    part = spread(dataset.train, CALIBRATION_IMAGES)
-    augmentation = dataset.augmentation if config.training.augment else None
+    Engine(named.net, executor, threads=args.threads)  # refuses what cannot run
+    dataset = _data(args, named)
+    part, held_out = spread(dataset.train, CALIBRATION_IMAGES), False
+    if len(named.names) > 1:
+        part, held_out = to_calibrate_on(dataset.train, named, CALIBRATION_IMAGES)
+    augmentation = dataset.augmentation if named.config.training.augment else None
     rows: list[dict[str, Any]] = []
     result: dict[str, Any] = {
-        **_identity(args, config, executor),
+        **_identity(args, named, executor),
         "n": len(dataset.test),
-        "macs_static": net.static_macs,
+        "macs_static": named.net.static_macs,
         "calibration_images": len(part),
+        "held_out": held_out,
         "sweep": rows,
     }
 
@@ -154,7 +166,7 @@ def _sweep(args: argparse.Namespace, config: "RunConfig", net: "DynamicNetwork",
         keep()
 
     keep()
-    sweep(net, part, dataset.test, augmentation=augmentation, executor=executor, progress=progress)
+    sweep(named.net, part, dataset.test, augmentation=augmentation, executor=executor, progress=progress)
     if args.out is not None:
         write(result, Path(args.out))
         result["out"] = args.out
@@ -170,6 +182,8 @@ def describe(result: dict[str, Any]) -> str:
         from spnet.report.sweep import text
 
         return text(result)
+    if "members" in result:
+        return _describe_cascade(result)
     kl = result["evolution_kl"]
     stages = ", ".join("-" if accuracy is None else f"{accuracy:.2f}" for accuracy in result["stage_accuracy"])
     lines = [
@@ -185,6 +199,34 @@ def describe(result: dict[str, Any]) -> str:
         f"images per second   {result['images_per_second']:.0f}",
     ]
     return "\n".join(lines + ([_time(result)] if "latency" in result else []) + result["notes"])
+
+
+def _describe_cascade(result: dict[str, Any]) -> str:
+    lines = [
+        f"cascade of {result['label']}  {printable(result['run'])}  (executor {result['executor']}, "
+        f"{result['threads']} threads)",
+        f"accuracy            {result['accuracy']:.2f} %  (n = {result['n']}; mean over classes "
+        f"{result['class_accuracy']:.2f} %)",
+        f"cost                {result['macs_mean'] / 1e6:.3f} MMACs = {result['gflops_mean']:.5f} GFLOPs = "
+        f"{100 * result['cost_ratio']:.1f} % of the last member's static network",
+    ]
+    for member in result["members"]:
+        sure = "" if member["confidence"] is None else f" (surer than {member['confidence']:.4g})"
+        lines.append(
+            f"{printable(member['run']):<19} answers {100 * member['share']:.1f} % of the images{sure}, "
+            f"{member['accuracy']:.2f} % of them rightly; alone {member['accuracy_alone']:.2f} % at "
+            f"{100 * member['cost_alone']:.1f} %"
+        )
+    lines.append(f"shuffled members    {result['accuracy_shuffled_paths']:.2f} %")
+    if "calibration_cost" in result:
+        seen = "that no member was trained on" if result["held_out"] else "that members were trained on"
+        off = 100 * (result["cost_ratio"] / result["calibration_cost"] - 1)
+        lines.append(
+            f"calibrated          {100 * result['calibration_cost']:.1f} % on {result['calibration_images']} training "
+            f"images {seen}; on the test images the cost is {off:+.1f} % off that"
+        )
+    lines.append(f"images per second   {result['images_per_second']:.0f}")
+    return "\n".join(lines + ([_time(result)] if "latency" in result else []))
 
 
 def _time(result: dict[str, Any]) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spnet.cli import Parser
+from spnet.cli.named import HELP, open_named
 from spnet.cli.rules import add_rules, rules_of
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def configure(parser: Parser, argv: list[str]) -> None:
-    parser.add_argument("run", metavar="RUN", help="run folder, or the name of a shipped network")
+    parser.add_argument("run", metavar="RUN", help=HELP)
     parser.add_argument(
         "images",
         metavar="IMAGE",
@@ -34,10 +35,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from spnet.data.pictures import read_picture
     from spnet.errors import UserError, check_finite
     from spnet.inference.engine import Engine
-    from spnet.runs.open import load, recorded_cost
+    from spnet.runs.open import recorded_cost
     from spnet.terminal import say
 
-    engine = Engine(load(args.run), args.executor, expected_cost=recorded_cost(args.run), **rules_of(args))
+    named = open_named(args.run)
+    cost = recorded_cost(args.run) if len(named.names) == 1 else None
+    engine = Engine(named.net, args.executor, expected_cost=cost, **rules_of(args))
     channels, height, width = engine.model.input_shape
     classes = engine.model.classes or [str(label) for label in range(engine.model.num_classes)]
     predictions, failures = [], []
@@ -70,10 +73,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         say(failure["reason"])
     return {
         "run": str(args.run),
-        "stages": engine.model.backbone.stages.lengths,
+        "stages": engine.model.stage_lengths,
+        **({"members": named.names} if len(named.names) > 1 else {}),
         "predictions": predictions,
         "failures": failures,
-        "notes": _notes(engine.model, predictions),
+        "notes": _notes(engine.model, predictions) if len(named.names) == 1 else [],
         "exit_code": 2 if failures else 0,
     }
 
@@ -105,6 +109,7 @@ def describe(result: dict[str, Any]) -> str:
             f"{printable(p['image'])}: {printable(p['class'])}  ({100 * p['probability']:.1f} %)  "
             f"path {draw_path(p['path'], result['stages'])}  "
             f"{p['macs'] / 1e6:.3f} MMACs = {100 * p['cost_ratio']:.0f} % of static"
+            + (f"  by {printable(result['members'][p['exit_stage']])}" if "members" in result else "")
             + (f"  [{p['note']}]" if p["note"] else "")
         )
     return "\n".join(lines + result["notes"])

@@ -4,7 +4,7 @@ import threading
 import warnings
 from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from spnet.data import Split
 from spnet.data.normalised import BYTES, advice, looks_like_bytes
 from spnet.errors import ImagesWarning, UserError, check_share, choose
 from spnet.inference.calibrate import calibrate
+from spnet.inference.cascade import Cascade
 from spnet.inference.runtimes.eager import EagerProgram
 from spnet.inference.runtimes.masked import masked
 from spnet.inference.runtimes.protocol import Images, Program, Rules
@@ -43,27 +44,40 @@ class Engine:
     full paths and the static cost, which lies above a budget given in multiply-adds. `onnx` never falls back, and
     neither does `auto` where onnxruntime is not installed or where `max_cost` bounds single images.
 
+    Of a `Cascade` the engine has one for each member: each runs on what suits it, and an image that the first is sure
+    of pays no other. Decisions of a cascade cannot be forced.
+
     One engine serves several threads at once. A forked child and a pickled or copied engine open sessions of their own.
 
     Args:
-        model: the network; eager executors put it into eval mode. The `onnx` executor takes its weights at the first
-            image after the engine was made or calibrated: change them, and calibrate or make a new engine.
+        model: the network or cascade; eager executors put it into eval mode. The `onnx` executor takes its weights at
+            the first image after the engine was made or calibrated: change them, and calibrate or make a new engine.
         executor: `masked` (computes every block), `branching` (an `if` per block; batch 1), `gathered` (each block
             runs on the samples that need it), `onnx` (onnxruntime: `If` for one image, gather for more, over workers),
             or `auto`.
         budget: share of the static cost; needs `calibrate` before the first image.
         threads: threads to compute with; None takes torch's setting. Torch's own setting stays as it is.
-        exit_confidence: a sample leaves at the first stage whose class probability reaches this (needs stage heads).
+        exit_confidence: a sample leaves at the first stage whose class probability reaches this (needs stage heads); of
+            a cascade, instead of its own confidences: at the first member whose class probability is above this.
         expected_cost: mean cost to expect, as a share of the static cost, such as the `cost_ratio` of an evaluation.
         max_cost: share of the static cost that no single image may exceed; forced decisions are run all the same.
+            Neither is for cascades.
 
     Raises:
         UserError: no network, an unknown executor or one that cannot serve this network, a value that is no share.
     """
 
+    def __new__(cls, model: Any = None, *_: Any, **__: Any) -> Self:
+        """A cascade's engine is one for each member behind the same door."""
+        if cls is Engine and isinstance(model, Cascade):
+            from spnet.inference.cascade_engine import CascadeEngine
+
+            return super().__new__(CascadeEngine)  # type: ignore[arg-type]
+        return super().__new__(cls)
+
     def __init__(
         self,
-        model: DynamicNetwork,
+        model: DynamicNetwork | Cascade,
         executor: str = AUTO,
         budget: float | None = None,
         threads: int | None = None,
@@ -105,6 +119,11 @@ class Engine:
     @property
     def max_cost(self) -> float | None:
         return self.rules.max_cost
+
+    @property
+    def exits(self) -> int:
+        """Places where an image may leave, `exit_stage` of a trace says at which it did; 1 where all run to the end."""
+        return 1 if self.exit_confidence is None else len(self.model.stage_lengths)
 
     @property
     def threads(self) -> int:
@@ -189,7 +208,10 @@ class Engine:
         return self._run(images, force)
 
     def _run(self, images: Images, force: Tensor | None = None) -> Trace:
-        checked = self._checked(images)
+        return self._answer(self._checked(images), force)
+
+    def _answer(self, checked: Images, force: Tensor | None = None) -> Trace:
+        """As a call, for images that were checked."""
         count = len(checked)
         program = self._static_program(count) if force is None else None
         program = program or self._program(self._runtime(count))
@@ -233,7 +255,8 @@ class Engine:
 
     def calibrate(self, images: Images, budget: float | None = None, *, budget_ms: float | str | None = None) -> float:
         """Shift this engine's decision threshold until the mean cost on `images` is `budget`, or an image takes
-        `budget_ms`; returns the cost reached. The network, and other engines of it, keep theirs.
+        `budget_ms`; returns the cost reached. The network, and other engines of it, keep theirs. Of a cascade all knobs
+        are set together: see `spnet.inference.cascade_knobs`.
 
         Early exits and a bound on single images count: the cost is what this engine will really spend.
 
@@ -259,11 +282,14 @@ class Engine:
             budget = budget if budget is not None else self._pending_budget
             if budget is None:
                 raise UserError("calibrate needs a budget, such as engine.calibrate(images, budget=0.6).")
-            cost = calibrate(self.model, split, budget, forward=self._counting(), threshold=_OwnThreshold(self))
+            cost = self._calibrate_to_share(split, budget)
             self.latency = None
         self._pending_budget = None
         self.expected_cost = cost
         return cost
+
+    def _calibrate_to_share(self, split: Split, budget: float) -> float:
+        return calibrate(self.model, split, budget, forward=self._counting(), threshold=_OwnThreshold(self))
 
     def _calibrate_to_time(self, split: Split, budget_ms: float | str) -> "tuple[float, Latency]":
         from spnet.inference.time_budget import calibrate_to_time, measure

@@ -12,6 +12,8 @@ from typing import Any
 from spnet.data import Augmentation, Source
 from spnet.errors import UserError
 from spnet.inference.calibrate import reestimate_batch_norm
+from spnet.inference.cascade import Cascade
+from spnet.inference.cascade_engine import CascadeEngine
 from spnet.inference.engine import Engine
 from spnet.inference.evaluate import collect, summarise
 from spnet.network.dynamic import DynamicNetwork
@@ -24,7 +26,7 @@ FIGURES = ("accuracy", "n", "macs_mean", "gflops_mean", "cost_ratio")
 
 
 def sweep(
-    net: DynamicNetwork,
+    net: DynamicNetwork | Cascade,
     train: Source,
     test: Source,
     *,
@@ -36,12 +38,13 @@ def sweep(
 
     Shares of the static cost, each without and with batch-norm statistics estimated anew under the calibrated paths
     (and the threshold calibrated again); where the network has stage heads, early exits alone, at its own threshold,
-    and calibrated to `EXIT_BUDGET`.
+    and calibrated to `EXIT_BUDGET`. Of a cascade: the shares, and one confidence for all members.
 
     A row holds what was asked (`budget`, `exit_confidence`, `reestimated`), the mean cost on the calibration images
     (`calibration_cost`), on the test images `accuracy` in percent, `n`, `macs_mean`, `gflops_mean`, `cost_ratio`,
     `execution_rate`, `distinct_paths`, `cost_error` (how far the cost is off the budget, as a share of it) and, for
-    early exits, `exit_shares` (of the images, by stage). A budget out of reach has `missed`, the reason, instead.
+    early exits, `exit_shares` (of the images, by stage; of a cascade by member, which `exit_by` says). A budget out of
+    reach has `missed`, the reason, instead.
 
     Args:
         train: images to calibrate on.
@@ -53,6 +56,8 @@ def sweep(
         UserError: the network decides nothing.
     """
     refuse_static(net)
+    if isinstance(net, Cascade):
+        return _sweep_cascade(net, train, test, executor, progress)
     rows: list[dict[str, Any]] = []
 
     def add(budget: float | None, exit_confidence: float | None = None, reestimated: bool = False) -> None:
@@ -80,9 +85,31 @@ def sweep(
     return rows
 
 
-def refuse_static(net: DynamicNetwork) -> None:
+def _sweep_cascade(
+    cascade: Cascade, train: Source, test: Source, executor: str, progress: Callable[[dict[str, Any]], None]
+) -> list[dict[str, Any]]:
+    """Rows as those of one network; all budgets are planned from one table, and the cascade is left as it was."""
+    engine = CascadeEngine(cascade, executor)
+    planner = engine.planner(train.images)
+    rows: list[dict[str, Any]] = []
+    for budget, confidence in (*((budget, None) for budget in BUDGETS), *((None, level) for level in CONFIDENCES)):
+        row: dict[str, Any] = {"budget": budget, "exit_confidence": confidence, "reestimated": False}
+        row["exit_by"] = "member"
+        try:
+            if budget is None:
+                engine = CascadeEngine(cascade, executor, exit_confidence=confidence)
+            cost = None if budget is None else engine.meet(planner, budget)
+            row |= {"calibration_cost": cost, **_figures(engine, test, budget)}
+        except UserError as error:
+            row["missed"] = str(error)
+        rows.append(row)
+        progress(row)
+    return rows
+
+
+def refuse_static(net: DynamicNetwork | Cascade) -> None:
     """Raise `UserError` for a network that decides nothing."""
-    if not any(net.gated):
+    if isinstance(net, DynamicNetwork) and not any(net.gated):
         raise UserError("a static network has no decisions to sweep: give a run of a dynamic method.")
 
 
@@ -90,9 +117,8 @@ def _figures(engine: Engine, test: Source, budget: float | None) -> dict[str, An
     results = collect(engine, test, 1 if engine.executor == "branching" else 256)
     found = summarise(results, engine.model.static_macs, engine.model.options)
     shares = None
-    if engine.exit_confidence is not None:
-        stages = len(engine.model.backbone.stages.lengths)
-        shares = (results["exit_stage"].bincount(minlength=stages) / len(test)).tolist()
+    if engine.exits > 1:
+        shares = (results["exit_stage"].bincount(minlength=engine.exits) / len(test)).tolist()
     return {
         **{name: found[name] for name in FIGURES},
         "cost_error": None if budget is None else found["cost_ratio"] / budget - 1,

@@ -127,7 +127,7 @@ def calibrate_to_time(
     Raises:
         UserError: no time, no routers, or a time this network does not take here. The threshold is then as before.
     """
-    way = _percent(budget_ms) if isinstance(budget_ms, str) else None
+    way = percent_of(budget_ms) if isinstance(budget_ms, str) else None
     if way is None and not 0 < float(budget_ms) < math.inf:
         raise UserError(f"budget_ms is a time per image in milliseconds, such as 3.0; not {budget_ms}.")
     if not any(net.gated):
@@ -189,7 +189,7 @@ def _search(
     return met(nearest() or low)
 
 
-def _percent(text: str) -> float:
+def percent_of(text: str) -> float:
     """`50%` -> 0.5."""
     try:
         share = float(text.removesuffix("%")) / 100 if text.endswith("%") else math.nan

@@ -100,6 +100,11 @@ class DynamicNetwork(nn.Module):
         return (*heads, len(self.backbone.stages.lengths) - 1)
 
     @property
+    def stage_lengths(self) -> tuple[int, ...]:
+        """Blocks of each stage."""
+        return tuple(self.backbone.stages.lengths)
+
+    @property
     def gated_indices(self) -> tuple[int, ...]:
         return tuple(i for i, gated in enumerate(self.gated) if gated)
 

@@ -49,8 +49,14 @@ def _cells(row: dict[str, Any]) -> list[str]:
         "" if error is None else f"{100 * error:+.1f}",
         f"{row['execution_rate']:.3f}",
         str(row["distinct_paths"]),
-        "" if shares is None else f"left by stage: {' / '.join(f'{100 * share:.0f}' for share in shares)} %",
+        ""
+        if shares is None
+        else f"left by {row.get('exit_by', 'stage')}: {' / '.join(f'{100 * share:.0f}' for share in shares)} %",
     ]
+
+
+def _percents(shares: Sequence[float]) -> str:
+    return " / ".join(f"{100 * share:.0f}" for share in shares)
 
 
 def line(row: dict[str, Any]) -> str:
@@ -59,7 +65,8 @@ def line(row: dict[str, Any]) -> str:
 
 
 def title(result: dict[str, Any]) -> str:
-    return f"{result['label']}, {Path(result['run']).name}: accuracy against cost on {result['n']} test images"
+    name = "+".join(Path(run).name for run in result["run"].split("+"))
+    return f"{result['label']}, {name}: accuracy against cost on {result['n']} test images"
 
 
 def text(result: dict[str, Any]) -> str:

@@ -1,0 +1,88 @@
+"""What stands where a verb wants a network: a run folder, a shipped network, or a cascade of such, `A+B`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from spnet.data import Dataset, Source
+    from spnet.inference.cascade import Cascade
+    from spnet.network.dynamic import DynamicNetwork
+    from spnet.runs.config import RunConfig
+
+HELP = "run folder, the name of a shipped network, or several from cheap to dear as a cascade: A+B"
+ENOUGH = 500
+"""Images to calibrate a cascade on: fewer that no member has seen are not worth more than many that they have."""
+
+
+@dataclass(frozen=True)
+class Named:
+    """A network and the runs it is made of: one, or those of a cascade's members.
+
+    Attributes:
+        names: of the runs. configs: of the runs. facts: of the last run (`spnet.runs.folder`).
+    """
+
+    names: tuple[str, ...]
+    net: "DynamicNetwork | Cascade"
+    configs: "tuple[RunConfig, ...]"
+    facts: dict[str, Any]
+
+    @property
+    def config(self) -> "RunConfig":
+        """Of the run, or of a cascade's last member."""
+        return self.configs[-1]
+
+    @property
+    def label(self) -> str:
+        return " + ".join(config.label for config in self.configs)
+
+    def data(self, spec: str | None, **how: Any) -> "Dataset":
+        """The data it was trained on, or `spec`, as the network takes them; `how` as of `load_for`."""
+        from spnet.data.match import load_for
+        from spnet.runs.facts import home_of_data
+
+        net, home = self.net, home_of_data(self.config.data, self.facts)
+        return load_for(net.classes, net.input_shape, spec, home, num_classes=net.num_classes, **how)
+
+
+def members(run: str) -> list[str]:
+    """The names in `A+B`; one where there is no `+`, or where a folder has it in its name."""
+    return [run] if Path(run).exists() else run.split("+")
+
+
+def open_named(run: str) -> Named:
+    """Load it; `UserError` for what is no run, or for members that do not go together."""
+    from spnet.errors import UserError
+    from spnet.inference.cascade import Cascade
+    from spnet.runs.folder import read_config
+    from spnet.runs.open import load, run_folder
+
+    names = members(run)
+    if not all(names):
+        raise UserError(f"'{run}' names no cascade: runs are joined by single plus signs, such as A+B.")
+    read = [read_config(run_folder(name)) for name in names]
+    nets = [load(name) for name in names]
+    net = nets[0] if len(nets) == 1 else Cascade(nets)
+    return Named(tuple(names), net, tuple(config for config, _ in read), read[-1][1])
+
+
+def to_calibrate_on(train: "Source", named: Named, count: int) -> "tuple[Source, bool]":
+    """Up to `count` training images for a cascade, and whether they are such as no member was trained on, which are
+    taken if there are enough."""
+    from spnet.inference.calibrate import spread
+    from spnet.training.parts import unseen
+
+    fresh = unseen(train, named.configs)
+    held_out = len(fresh) >= ENOUGH
+    return spread(train.select(fresh) if held_out else train, count), held_out
+
+
+def without(given: "Sequence[tuple[str, Any]]", verb: str) -> None:
+    """Raise `UserError` for an option that a cascade does not take."""
+    from spnet.errors import UserError
+
+    wrong = [name for name, value in given if value]
+    if wrong:
+        raise UserError(f"{' and '.join(wrong)} cannot be said of a cascade: {verb} a member on its own.")

@@ -1,0 +1,277 @@
+"""Cascade: several networks from cheap to dear. An image goes on to the next while the present one is not sure enough.
+
+The rule is that of Viola and Jones (CVPR 2001) with the confidence of Wang et al. ("Wisdom of Committees", ICLR 2022):
+a member answers where the largest probability of its softmax exceeds its confidence. Images that go on are run anew by
+the next member, from their pixels; what the members before it cost is added to its own cost.
+
+Shapes: B samples, M members, N blocks of all members together.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from spnet.errors import UserError
+from spnet.inference.runtimes.masked import masked
+from spnet.inference.runtimes.protocol import Images
+from spnet.network.dynamic import DynamicNetwork, Executor
+from spnet.network.trace import UNREACHED, LazyTrace, Trace
+
+CONFIDENCE = 0.9
+"""Of every member, where none is said."""
+
+
+class Cascade(nn.Module):
+    """A network made of networks. Called like one, it returns a `Trace`:
+
+    `logits` of the member that answered, `exit_stage` its index, `macs` of all members that ran, `decisions` of all
+    blocks of all members one after another (-1 where a member was not reached), `stage_logits` one a member (those of
+    the answer where a member was not reached), `router_logits` (0 where a member was not reached).
+
+        cascade = spnet.Cascade([spnet.load("cifar10-fast"), spnet.load("cifar10")], confidences=0.9)
+        engine = spnet.Engine(cascade)
+        engine.calibrate(images, budget=0.6)  # uint8, no labels; images that no member was trained on
+        trace = engine(images)
+
+    Args:
+        members: networks from cheap to dear, of one input and the same classes in one order. They are put into eval
+            mode, and shared, not copied: their own thresholds count.
+        confidences: of all members but the last, or one for all. A member answers where its largest class probability
+            is above: at 0 always, at 1 never.
+
+    Raises:
+        UserError: fewer than two members, members that do not go together, confidences that are none.
+    """
+
+    def __init__(self, members: Sequence[DynamicNetwork], confidences: float | Sequence[float] = CONFIDENCE) -> None:
+        super().__init__()
+        members = list(members)
+        if len(members) < 2:
+            raise UserError(f"a cascade has at least two members, from cheap to dear; not {len(members)}.")
+        for k, member in enumerate(members):
+            if not isinstance(member, DynamicNetwork):
+                raise UserError(f"member {k + 1} of a cascade must be a network of spnet, not {member!r:.40}.")
+        for k, member in enumerate(members[1:], 2):
+            _check_alike(members[0], member, k)
+        self.members = nn.ModuleList(members)
+        self.confidences = confidences
+        self.eval()
+
+    @property
+    def confidences(self) -> tuple[float, ...]:
+        """Of all members but the last."""
+        return self._confidences
+
+    @confidences.setter
+    def confidences(self, confidences: float | Sequence[float]) -> None:
+        self._confidences = checked_confidences(confidences, len(self.members))
+
+    @property
+    def networks(self) -> tuple[DynamicNetwork, ...]:
+        """The members, as what they are."""
+        return tuple(self.members)  # type: ignore[arg-type]
+
+    @property
+    def last(self) -> DynamicNetwork:
+        """The dearest member, whose static cost is the unit of every share."""
+        return self.networks[-1]
+
+    @property
+    def static_macs(self) -> int:
+        return self.last.static_macs
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        return self.last.input_shape
+
+    @property
+    def num_classes(self) -> int:
+        return self.last.num_classes
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """Names of the classes, where any member knows them."""
+        return next((member.classes for member in self.networks if member.classes is not None), None)
+
+    @property
+    def options(self) -> tuple[int, ...]:
+        """Of all blocks of all members."""
+        return tuple(k for member in self.networks for k in member.options)
+
+    @property
+    def stage_lengths(self) -> tuple[int, ...]:
+        """Blocks of each stage of all members."""
+        return tuple(length for member in self.networks for length in member.stage_lengths)
+
+    def check_images(self, images: Tensor) -> None:
+        """Raise `UserError` unless these are images (B, C, H, W) that every member takes."""
+        self.last.check_images(images)
+        if images.is_floating_point():
+            check_normalised_alike(self)
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """As `DynamicNetwork.prepare`, for members that normalise alike."""
+        check_normalised_alike(self)
+        return self.last.prepare(images)
+
+    @torch.no_grad()
+    def forward(self, images: Tensor, *, executor: Executor = masked) -> Trace:
+        """Run images (B, C, H, W), uint8 or normalised float, by the test rule. Later members run on the images that
+        go on, and on no others.
+
+        Raises:
+            UserError: images of another size or type.
+        """
+        self.check_images(images)
+        runs = [partial(member, executor=executor, heads=False) for member in self.networks]
+        return cascaded(self, runs, images, self.confidences)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a member made of the images that reached it: `rows` of the batch, ascending."""
+
+    rows: np.ndarray
+    trace: Trace
+
+
+def cascaded(
+    cascade: Cascade, runs: Sequence[Callable[[Any], Trace]], images: Images, confidences: Sequence[float]
+) -> LazyTrace:
+    """Run a batch through the cascade; `runs`: of each member, images -> trace."""
+    rows = np.arange(len(images))
+    steps: list[Step] = []
+    for run, confidence in zip(runs, (*confidences, -math.inf), strict=True):
+        trace = run(images if len(rows) == len(images) else _taken(images, rows))
+        steps.append(Step(rows, trace))
+        rows = rows[sureness(trace.logits) <= confidence] if len(steps) < len(runs) else rows[:0]
+        if not len(rows):
+            break
+    return LazyTrace(_Ran(cascade, steps, len(images)))
+
+
+def sureness(logits: Tensor) -> np.ndarray:
+    """(B,) largest probability of each row's softmax, in double precision: in single precision many images of a
+    well-trained network are sure to exactly 1, and no confidence could tell them apart. By numpy, which costs a tenth
+    of torch at one image."""
+    logits = logits.detach().cpu()
+    array = (logits.float() if logits.dtype == torch.bfloat16 else logits).numpy().astype(np.float64)
+    return 1 / np.exp(array - array.max(1, keepdims=True)).sum(1)
+
+
+def _taken(images: Images, rows: np.ndarray) -> Images:
+    if isinstance(images, Tensor):
+        return images[torch.from_numpy(rows).to(images.device)]
+    return images[rows]
+
+
+class _Ran:
+    """What the members made of a batch, as the fields of a trace."""
+
+    def __init__(self, cascade: Cascade, steps: list[Step], batch: int) -> None:
+        self.networks = cascade.networks
+        self.steps = steps
+        self.batch = batch
+
+    def _spread(self, step: Step, value: Tensor, whole: Tensor) -> Tensor:
+        """`whole` with the rows of a step replaced by `value`."""
+        return whole.index_copy(0, torch.from_numpy(step.rows).to(whole.device), value.to(whole.dtype))
+
+    def _steps(self) -> list[Step | None]:
+        """One a member."""
+        return [*self.steps, *[None] * (len(self.networks) - len(self.steps))]
+
+    def logits(self) -> Tensor:
+        logits = self.steps[0].trace.logits
+        for step in self.steps[1:]:
+            logits = self._spread(step, step.trace.logits, logits)
+        return logits
+
+    def stage_logits(self) -> tuple[Tensor, ...]:
+        answer = self.logits()
+        return tuple(
+            answer if step is None else self._spread(step, step.trace.logits, answer) for step in self._steps()
+        )
+
+    def exit_stage(self) -> Tensor:
+        stage = torch.zeros(self.batch, dtype=torch.int64, device=self.steps[0].trace.logits.device)
+        for k, step in enumerate(self.steps):
+            stage = self._spread(step, torch.full((len(step.rows),), k, device=stage.device), stage)
+        return stage
+
+    def macs(self) -> Tensor:
+        total = self.steps[0].trace.macs
+        for step in self.steps[1:]:
+            total = total.index_add(0, torch.from_numpy(step.rows).to(total.device), step.trace.macs)
+        return total
+
+    def decisions(self) -> Tensor:
+        first = self.steps[0].trace.decisions
+        columns = []
+        for network, step in zip(self.networks, self._steps(), strict=True):
+            whole = first.new_full((self.batch, len(network.blocks)), UNREACHED)
+            columns.append(whole if step is None else self._spread(step, step.trace.decisions, whole))
+        return torch.cat(columns, 1)
+
+    def router_logits(self) -> tuple[Tensor, ...]:
+        found = []
+        for network, step in zip(self.networks, self._steps(), strict=True):
+            given = () if step is None else step.trace.router_logits
+            for j, i in enumerate(network.gated_indices):
+                whole = torch.zeros(self.batch, network.options[i], device=self.steps[0].trace.logits.device)
+                found.append(self._spread(step, given[j].float(), whole) if step is not None and given else whole)
+        return tuple(found)
+
+    def log_prob(self) -> Tensor:
+        gated = sum(len(network.gated_indices) for network in self.networks)
+        return torch.zeros(self.batch, gated, device=self.steps[0].trace.logits.device)
+
+
+def checked_confidences(confidences: float | Sequence[float], members: int) -> tuple[float, ...]:
+    """One for each member but the last, as numbers; or a `UserError`."""
+    if isinstance(confidences, Real):
+        confidences = [float(confidences)] * (members - 1)
+    if not isinstance(confidences, Sequence) or len(confidences) != members - 1:
+        raise UserError(
+            f"confidences of {members} members are {members - 1}: one for each but the last, or a single number; not "
+            f"{confidences}."
+        )
+    for confidence in confidences:
+        if not isinstance(confidence, Real) or not 0 <= confidence < math.inf:
+            raise UserError(f"a confidence is a probability, such as 0.9 (0: never on, 1: always); not {confidence}.")
+    return tuple(float(confidence) for confidence in confidences)
+
+
+def normalised_alike(cascade: Cascade) -> bool:
+    """Whether all members normalise images by one mean and deviation, so that they can share normalised floats."""
+    last = cascade.last
+    return all(torch.equal(net.mean, last.mean) and torch.equal(net.std, last.std) for net in cascade.networks)
+
+
+def check_normalised_alike(cascade: Cascade) -> None:
+    if not normalised_alike(cascade):
+        raise UserError("members of this cascade normalise images in different ways: give them as uint8 (0 to 255).")
+
+
+def _check_alike(first: DynamicNetwork, member: DynamicNetwork, k: int) -> None:
+    """Raise `UserError` unless member `k` answers the same question about the same images as the first."""
+    for what, own, other in (
+        ("images of", member.input_shape, first.input_shape),
+        ("classes:", member.num_classes, first.num_classes),
+    ):
+        if own != other:
+            raise UserError(f"member {k} of the cascade takes {what} {own}, the first {other}: they must be alike.")
+    if first.classes is None or member.classes is None or first.classes == member.classes:
+        return
+    place = next(i for i, names in enumerate(zip(first.classes, member.classes, strict=True)) if len(set(names)) > 1)
+    raise UserError(
+        f"member {k} of the cascade calls class {place} '{member.classes[place]}', the first "
+        f"'{first.classes[place]}': the classes and their order must be alike."
+    )

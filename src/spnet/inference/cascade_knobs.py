@@ -1,0 +1,97 @@
+"""All knobs of a cascade, set together from images without labels: confidences, and the members' own thresholds.
+
+Every member runs all images at a few thresholds, once. From these tables the cost of any setting, and what it is worth,
+is read off without running anything again (`spnet.inference.cascade_plan`).
+
+**The rule**: of all settings that meet the budget, the one whose answers agree most with the reference, which is the
+last member at its dearest threshold: the mean probability that the reference gives to the class that is answered. Where
+the reference errs, the rule follows it. It sees no gain where a small member is right and the reference wrong, so it
+spends the budget on agreement, not on truth; and on images that the members were trained on the reference is too sure,
+and small members look better than they are. Give images that no member has seen.
+
+Shapes: N images, K classes, M members; a member has a few `Ran`.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spnet.inference.cascade import sureness
+from spnet.network.dynamic import DynamicNetwork
+from spnet.network.trace import Trace
+
+RATES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+"""Share of decisions to run a block, at the thresholds that are tried beside a member's own."""
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A member at one threshold, on all images.
+
+    Attributes:
+        shift: the threshold.
+        sure: (N,) as `sureness`. macs: (N,) multiply-adds.
+        worth: (N,) of its answers: the probability that the reference gives to them.
+        cost: (N,) in whatever unit the budget has.
+    """
+
+    shift: float
+    sure: np.ndarray
+    macs: np.ndarray
+    worth: np.ndarray
+    cost: np.ndarray
+
+
+Run = Callable[[Tensor, float], Trace]
+"""(uint8 images (B, C, H, W), threshold) -> trace, of a member."""
+
+
+def tables(networks: Sequence[DynamicNetwork], runs: Sequence[Run], images: Tensor) -> list[list[Ran]]:
+    """Of each member, from its cheapest threshold to its dearest; cost in multiply-adds."""
+    found: list[list[tuple[Ran, np.ndarray]]] = []
+    for net, run in zip(networks, runs, strict=True):
+        rows = [_ran(run, images, shift) for shift in thresholds(net, run, images)]
+        found.append(sorted(rows, key=lambda row: row[0].macs.mean()))
+    _, reference = found[-1][-1]
+    reference = _softmax(reference)
+    return [
+        [replace(ran, worth=np.take_along_axis(reference, logits.argmax(1)[:, None], 1)[:, 0]) for ran, logits in rows]
+        for rows in found
+    ]
+
+
+def thresholds(net: DynamicNetwork, run: Run, images: Tensor) -> list[float]:
+    """The member's own threshold, and those at which so many of its decisions (`RATES`) are to run a block."""
+    own = float(net.decision_shift)
+    if not any(net.gated):
+        return [own]
+    margins = []
+    for part in _batches(images):
+        margins += [(logits[:, 0] - logits[:, -1]).flatten() for logits in run(part, own).router_logits]
+    needed = torch.cat(margins).double().cpu().numpy()  # the threshold from which on a decision is to run
+    return sorted({own, *(float(np.quantile(needed, rate)) for rate in RATES)})
+
+
+def _ran(run: Run, images: Tensor, shift: float) -> tuple[Ran, np.ndarray]:
+    """And its logits (N, K)."""
+    traces = [run(part, shift) for part in _batches(images)]
+    logits = torch.cat([trace.logits.double().cpu() for trace in traces])
+    macs = torch.cat([trace.macs.double().cpu() for trace in traces]).numpy()
+    return Ran(shift, sureness(logits), macs, worth=np.zeros(len(macs)), cost=macs), logits.numpy()
+
+
+def _batches(images: Tensor, size: int = 256) -> Iterator[Tensor]:
+    return iter(images.split(size))
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    exponential = np.exp(logits - logits.max(1, keepdims=True))
+    return exponential / exponential.sum(1, keepdims=True)
+
+
+def priced(ran: Ran, price: float) -> Ran:
+    """With another cost: `price` is the mean over all images, shared out as the multiply-adds are."""
+    return replace(ran, cost=ran.macs * (price / ran.macs.mean()))
