@@ -76,5 +76,5 @@ def test_arrays_of_another_kind_are_explained(name: str, change, dataset: Datase
     (file,) = packed.write(dataset, tmp_path)
     with np.load(file) as arrays:
         np.savez(file, **{key: change(value) if key == name else value for key, value in arrays.items()})  # type: ignore[arg-type]
-    with pytest.raises(UserError, match="cannot be read .* with N labels|images of several sizes"):
+    with pytest.raises(UserError, match=r"cannot be read .* with N labels|images of several sizes"):
         load(f"cifar10:{tmp_path}")
