@@ -273,6 +273,15 @@ def test_resume_states_of_other_types(field: str, value: object, stopped: Path, 
     assert "resume.pt is damaged" in line or "resume.pt belongs to another network" in line
 
 
+def test_a_state_that_lacks_everything_is_said_in_a_short_line(stopped: Path, refused):
+    lie(stopped, lambda state: state.update(net={"more": torch.zeros(1)}, method={}))
+    line = refused("train", "--resume", stopped)
+    assert "resume.pt belongs to another network: Unexpected key" in line and len(line) < 400
+    lie(stopped, lambda state: state.update(net={}))
+    line = refused("train", "--resume", stopped)
+    assert 'another network: Missing key(s) in state_dict: "' in line and " more." in line and len(line) < 400
+
+
 def test_one_flipped_bit_of_the_resume_state(stopped: Path, refused):
     path = stopped / "state" / "resume.pt"
     damaged = bytearray(path.read_bytes())

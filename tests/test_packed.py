@@ -59,3 +59,22 @@ def test_missing_and_damaged_parts_are_explained(dataset: Dataset, tmp_path: Pat
     files[-1].unlink()
     with pytest.raises(UserError, match=rf"cifar10 is cifar10-1-of-\d.npz, .*{files[-1].name}"):
         load(f"cifar10:{tmp_path}")
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("train_images", lambda x: x - 0.5),
+        ("train_images", lambda x: x[None]),
+        ("test_images", lambda x: x[:3]),
+        ("test_labels", lambda x: x[None]),
+        ("test_labels", lambda x: x.astype(np.int32)),
+        ("train_images", lambda x: x[..., :8]),
+    ],
+)
+def test_arrays_of_another_kind_are_explained(name: str, change, dataset: Dataset, tmp_path: Path):
+    (file,) = packed.write(dataset, tmp_path)
+    with np.load(file) as arrays:
+        np.savez(file, **{key: change(value) if key == name else value for key, value in arrays.items()})  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"cannot be read .* with N labels|images of several sizes"):
+        load(f"cifar10:{tmp_path}")

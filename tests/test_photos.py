@@ -142,7 +142,31 @@ def test_an_unreadable_photo_is_named_counted_and_training_goes_on(folder: Path,
     assert len(images) == 24 and len(views(split, 4, seed=9)) == 24
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and "03.png" in said and "(1 so far)" in said
-    assert len(split.images) == 23  # the test leaves it out
+    assert len(split.images) == 24  # in a test too, so that each image keeps its place
+    (number,) = split.reader.unreadable
+    images, labels = zip(*split.in_order(5), strict=True)
+    assert torch.equal(torch.cat(images)[number], torch.cat(images)[number + 1])
+    assert torch.cat(labels)[number] == split.labels[number + 1]
+
+
+def test_a_single_photo_that_is_unreadable_is_black(folder: Path):
+    (folder / "train" / "red" / "03.png").write_bytes(b"no picture")
+    split = loaded(folder).train
+    assert len(split.images) == 24
+    alone = split.select(list(split.reader.unreadable))
+    assert not alone.images.any() and not views(alone, 1).any()
+
+
+def test_a_training_goes_on_to_its_report_beside_an_unreadable_photo(folder: Path, tmp_path: Path):
+    """Watched images, paths given to each image, and the page count on the places of the images."""
+    for part in ("train", "test"):
+        next((folder / part).rglob("*.png")).write_bytes(b"no picture")
+    tiny = ["--backbone", "resnet8", "--epochs", "3", "--batch-size", "8", "--validation", "0", "--hidden", "4"]
+    out, page = tmp_path / "run", tmp_path / "page.html"
+    assert main(["train", "--data", f"photos:{folder}?size=16", *tiny, "--out", str(out)]) == 0
+    assert main(["eval", str(out)]) == 0
+    assert main(["report", str(out), "--out", str(page)]) == 0
+    assert "Which blocks each class runs" in page.read_text()
 
 
 def test_more_than_one_percent_stops(folder: Path):

@@ -1,6 +1,7 @@
 """Lists of runs: never trained twice, safe to kill, the same table afterwards."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,10 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from spnet import reproduction
+from spnet.cli import main
+from spnet.files import write_json
 from spnet.jobs.runner import run_all, unique
 from spnet.reproduction.lines import Row, collect
 from spnet.reproduction.output import comma_separated, markdown
+from spnet.reproduction.plan import FITTING, Plan
 from spnet.reproduction.remarks import beaten_by_static, made_differently, missed
+from spnet.reproduction.scales import SCALES
 from spnet.reproduction.stability import _after_warm_up
 from spnet.reproduction.statistics import paired_difference, summary
 from spnet.reproduction.table import table
@@ -20,6 +26,7 @@ from spnet.reproduction.table2 import _by_recipe
 from spnet.reproduction.table3 import _gains
 from spnet.runs.config import RunConfig
 
+OURS = Path(__file__).parent.parent / "results"
 TINY = {"epochs": 2, "batch_size": 128, "validation": 0.0, "subset": 256}
 
 
@@ -230,3 +237,51 @@ def test_flips_are_those_of_a_methods_own_decisions(tmp_path: Path) -> None:
     phases = ["uniform", "uniform", "routers", "routers", "routers", "finetune", "finetune"]
     record = {"curves": {"phase": phases, "flips": [None, 0.9, 0.5, 0.2, None, 0.4, 0.1]}}
     assert _after_warm_up(record, "flips", {"uniform"}) == [0.2, 0.1]
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Path:
+    """Records of all runs that the budgets of scale smoke are read from, taken from our own."""
+    scale = SCALES["smoke"]
+    ours = json.loads(
+        next(file for file in sorted(OURS.glob("*.json")) if "calibrated" in file.read_text()).read_text()
+    )
+    for run in reproduction.runs("budgets", Plan(scale, scale.seeds, {}, FITTING, "")):
+        write_json(tmp_path / "kept" / f"{run.hash}.json", {**ours, "hash": run.hash, "config": run.to_json()})
+    return tmp_path / "kept"
+
+
+def without(record: dict, *path: str) -> None:
+    *inner, last = path
+    for name in inner:
+        record = record[name]
+    del record[last]
+
+
+DAMAGED = {
+    "'calibrated' is of the wrong kind": lambda record: record.update(calibrated="x"),
+    "'last/accuracy' is of the wrong kind": lambda record: record["last"].update(accuracy="high"),
+    "'last' cannot be": lambda record: without(record, "last"),
+    "'last/accuracy' cannot be": lambda record: without(record, "last", "accuracy"),
+    "'last/macs_static' cannot be": lambda record: record["last"].update(macs_static=0),
+    "'calibrated/accuracy_fixed_path' cannot be": lambda record: without(record, "calibrated", "accuracy_fixed_path"),
+    "'made_with/hardware' cannot be": lambda record: without(record, "made_with", "hardware"),
+    "'curves' cannot be": lambda record: record.update(curves=None),
+    "another run's record": lambda record: record.update(hash="000000000000"),
+}
+
+
+@pytest.mark.parametrize("words", DAMAGED)
+def test_damaged_records_make_no_table(words: str, kept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    out = tmp_path / "out"
+    argv = ["reproduce", "budgets", "--scale", "smoke", "--finished-only", "--results", str(kept), "--out", str(out)]
+    assert main(argv) == 0
+    shutil.rmtree(out)
+    capsys.readouterr()
+    file = sorted(kept.glob("*.json"))[0]
+    record = json.loads(file.read_text())
+    DAMAGED[words](record)
+    file.write_text(json.dumps(record))
+    assert main(argv) == 2 and not out.exists()
+    printed, line = capsys.readouterr()
+    assert printed == "" and line.startswith(f"spnet: {file} is ") and words in line and line.count("\n") == 1

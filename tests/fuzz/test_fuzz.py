@@ -9,15 +9,21 @@ import json
 import resource
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from hypothesis.errors import HypothesisWarning
-from places import KINDS, Places
+from on_images import cifar, folders, parquet, picture
+from on_runs import config, exported, metrics, profile, record, records, state, weights
+from places import Draw, Places
 
+KINDS: dict[str, Callable[[Draw, Places], str]] = {
+    kind.__name__: kind
+    for kind in (config, weights, state, metrics, record, records, exported, profile, picture, parquet, folders, cifar)
+}
 ROOM = 8 << 30
 """Bytes of address space that spoilt sizes may take, beyond what the process has: no case may take the machine."""
 SHOWN = 10

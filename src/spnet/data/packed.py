@@ -21,6 +21,7 @@ from spnet.files import write_atomically
 
 LIMIT = 56 << 20
 """Bytes a file."""
+KINDS = ("train", "test")
 SAMPLE = 1000
 """Images from which the size of the rest is estimated."""
 
@@ -66,8 +67,10 @@ def read(folder: Path, name: str) -> tuple[Split, Split]:
     if [path.name for path in files] != expected:
         raise UserError(f"'{folder}' holds {', '.join(path.name for path in files)}; {name} is {', '.join(expected)}")
     loaded = [_load(path) for path in files]
+    if len({arrays[f"{kind}_images"].shape[1:] for arrays in loaded for kind in KINDS}) > 1:
+        raise UserError(f"'{folder}': the parts of {name} hold images of several sizes; copy or pack it again")
     splits = []
-    for kind in ("train", "test"):
+    for kind in KINDS:
         images_NCHW = np.concatenate([arrays[f"{kind}_images"] for arrays in loaded])
         label_N = np.concatenate([arrays[f"{kind}_labels"] for arrays in loaded])
         splits.append(Split(torch.from_numpy(_pixels(images_NCHW)), torch.from_numpy(label_N)))
@@ -101,10 +104,16 @@ def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
 def _load(path: Path) -> dict[str, np.ndarray]:
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return {
-                f"{kind}_{what}": arrays[f"{kind}_{what}"]
-                for kind in ("train", "test")
-                for what in ("images", "labels")
-            }
+            found = {f"{kind}_{what}": arrays[f"{kind}_{what}"] for kind in KINDS for what in ("images", "labels")}
+        for kind in KINDS:
+            images, labels = found[f"{kind}_images"], found[f"{kind}_labels"]
+            if (
+                images.dtype != np.uint8
+                or images.ndim != 4
+                or labels.dtype != np.int64
+                or labels.shape != images.shape[:1]
+            ):
+                raise ValueError(f"its {kind} images are no uint8 (N, C, H, W) with N labels")
+        return found
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"'{path}' cannot be read ({reason(error)}): copy or pack it again") from error

@@ -60,8 +60,21 @@ def keep_network(run: Path, kept: Path) -> None:
 
 
 def record(run: RunConfig, results: Path) -> dict[str, Any]:
-    """The committed record of a finished run."""
-    return read_json(results / f"{run.hash}.json")
+    """The committed record of a finished run; `UserError` for one with values of the wrong kind."""
+    from spnet.runs.folder import read_result
+
+    return read_result(results / f"{run.hash}.json")
+
+
+def check_record(run: RunConfig, results: Path) -> None:
+    """`UserError` for a record that lacks what tables are made of, or is another run's."""
+    from spnet.runs.record import lacking
+
+    path, found = results / f"{run.hash}.json", record(run, results)
+    if (name := lacking(found)) is not None:
+        raise UserError(f"{path} is damaged: '{name}' cannot be. Restore it, or delete it to train the run again.")
+    if found["hash"] != run.hash:
+        raise UserError(f"{path} is another run's record: restore it, or delete it to train the run again.")
 
 
 def run_all(

@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from spnet.jobs.runner import finished, record, unique
+from spnet.jobs.runner import check_record, finished, record, unique
 from spnet.reproduction.output import Printed, write_tables
 from spnet.reproduction.plan import Plan
 from spnet.reproduction.table import Cells
@@ -38,7 +38,13 @@ def write(target: str, plan: Plan, results: Path, folder: Path, out: Path) -> li
     Args:
         results: where the records are.
         folder: where run folders with weights are, by hash.
+
+    Raises:
+        UserError: a record is damaged.
     """
+    for run in runs(target, plan):
+        if finished(run, results):
+            check_record(run, results)
     module = _module(target)
     if not hasattr(module, "sections"):
         return module.write(plan, results, folder, out)

@@ -149,6 +149,9 @@ def fit_state(net: torch.nn.Module, state: dict[str, Tensor], source: Path) -> N
         net.load_state_dict(state)
     except RuntimeError as error:
         first = str(error).splitlines()[-1].strip()
+        what, _, names = first.partition(": ")
+        if (count := names.count('"') // 2) > 3:  # a large network has hundreds
+            first = f"{what}: {names.partition(',')[0]} and {count - 1} more."
         raise UserError(f"{source} belongs to another network: {first}") from error
     except (AttributeError, TypeError, ValueError) as error:  # a damaged state names or holds no tensors
         raise UserError(f"{source} is damaged: restore it or start the run anew.") from error

@@ -45,6 +45,37 @@ RESULT = {
     "curves": {"phase": [str], None: [float]},
 }
 
+_IN_TABLES = _each(float, "accuracy n macs_mean macs_static gflops_mean cost_ratio distinct_paths") | _each(
+    float, "accuracy_shuffled_paths accuracy_fixed_path cost_ratio_fixed_path"
+)
+KEPT = {
+    "hash": str,
+    "last": _IN_TABLES,
+    "end_of_training": {},
+    **_each(float, "train_seconds"),
+    "made_with": {**_each(str, "spnet commit torch hardware precision"), "threads": int},
+    "curves": {"phase": [str]},
+}
+"""What a record has that tables are made of."""
+
+
+def lacking(record: dict[str, Any]) -> str | None:
+    """What tables need and a record, whose entries have their forms, does not have; None if it is whole."""
+    if (name := misfit(record, KEPT, whole=True)) is not None:
+        return name
+    tried = {
+        "calibrated": record.get("calibrated"),
+        **{f"budgets/{i}": b for i, b in enumerate(record.get("budgets") or ())},
+    }
+    for name, found in {"last": record["last"], **tried}.items():
+        if not found or "accuracy" not in found:  # a budget that was missed
+            continue
+        if (wrong := misfit(found, _IN_TABLES, name, whole=True)) is not None:
+            return wrong
+        if not found["macs_static"] > 0:
+            return f"{name}/macs_static"
+    return None
+
 
 def misfit(value: Any, form: Any, name: str = "", *, whole: bool = False) -> str | None:
     """The name of the first entry that does not have its form (`losses/path`); None if all do. `whole`: nothing may be
@@ -67,8 +98,8 @@ def misfit(value: Any, form: Any, name: str = "", *, whole: bool = False) -> str
         inner = forms.get(key, forms.get(None, object))
         if (wrong := misfit(part, inner, f"{name}/{key}" if name else str(key), whole=whole)) is not None:
             return wrong
-    lacking = [key for key in forms if key is not None and key not in value] if whole and isinstance(form, dict) else []
-    return f"{name}/{lacking[0]}" if lacking else None
+    absent = [key for key in forms if key is not None and key not in value] if whole and isinstance(form, dict) else []
+    return (f"{name}/{absent[0]}" if name else str(absent[0])) if absent else None
 
 
 def _holds(value: Any) -> bool:

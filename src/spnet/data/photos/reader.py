@@ -70,4 +70,4 @@ class Reader:
             count = len(self.unreadable)
         if count > max(1, TOLERATED * len(self.items)):
             raise UserError(f"{count} of {len(self.items)} photos are unreadable, more than 1 %; the last: {why}")
-        say(f"left out: {why} ({count} so far)")
+        say(f"another stands for it: {why} ({count} so far)")

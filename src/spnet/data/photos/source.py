@@ -82,17 +82,16 @@ class Photos:
         return Split(images, labels)
 
     def in_order(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """(uint8 (B, 3, S, S), (B,)): the centre of every photo; unreadable ones are left out."""
+        """(uint8 (B, 3, S, S), (B,)): the centre of every photo; the next in the split stands for an unreadable one, so
+        that there are as many images as the split says, each at its place."""
 
-        def read(place: int) -> Tensor | None:
-            photo = self.reader(int(self.index_n[place]))
-            return None if photo is None else centre(photo, self.reader.size)
+        def read(place: int) -> tuple[Tensor, int]:
+            photo, place = self._readable(place)
+            return centre(photo, self.reader.size), place
 
-        for places, views in self._ahead(torch.arange(len(self)).split(batch_size), read):
-            kept = [k for k, view in enumerate(views) if view is not None]
-            if kept:
-                images = torch.stack([view for view in views if view is not None])
-                yield images.to(self.device), self.labels[places[kept]].to(self.device)
+        for _, found in self._ahead(torch.arange(len(self)).split(batch_size), read):
+            images = torch.stack([view for view, _ in found])
+            yield images.to(self.device), self.labels[[place for _, place in found]].to(self.device)
 
     def epoch(
         self,
@@ -136,10 +135,13 @@ class Photos:
         return lambda images: images
 
     def _readable(self, place: int) -> tuple[Tensor, int]:
-        """The photo at this place of the split, or the first readable one after it, and where that is."""
-        while (photo := self.reader(int(self.index_n[place]))) is None:  # ends: few may be unreadable
-            place = (place + 1) % len(self)
-        return photo, place
+        """The photo at this place of the split, or the first readable one after it, and where that is; black where no
+        photo of the split can be read (it is a single one then: the reader stops at many)."""
+        for step in range(len(self)):
+            other = (place + step) % len(self)
+            if (photo := self.reader(int(self.index_n[other]))) is not None:
+                return photo, other
+        return torch.zeros(self.shape, dtype=torch.uint8), place
 
     def _ahead(self, batches: Sequence[Tensor], read: Callable[[int], T]) -> Iterator[tuple[Tensor, list[T]]]:
         """Each batch of places with what `read` made of them, in order; the next ones are read meanwhile."""
