@@ -5,14 +5,11 @@ import argparse
 import sys
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from spnet.cli import Parser
-from spnet.cli.named import HELP, Named, members, open_named, to_calibrate_on
+from spnet.cli.named import HELP, members, open_named
 from spnet.cli.rules import add_exit
-
-if TYPE_CHECKING:
-    from spnet.data import Source
 
 RATES = "0.3,0.5,0.7,0.9"
 
@@ -120,20 +117,9 @@ def _network(args: argparse.Namespace, real: bool, count: int) -> tuple[Any, Any
         return named.net, None, lookahead
     data = named.data(None)
     if args.budget is not None:
-        _calibrate(named, data.train, args)
+        named.settle(data.train, args.budget, args.exit_confidence)
     images = data.test.select(range(min(max(512, count), len(data.test)))).images
     return named.net, named.net.prepare(images).float().numpy(), lookahead
-
-
-def _calibrate(named: Named, train: "Source", args: argparse.Namespace) -> None:
-    """Put the knobs that meet the budget into the network."""
-    from spnet.inference.engine import Engine
-    from spnet.training.finish import CALIBRATION_IMAGES
-
-    engine = Engine(named.net, "gathered", exit_confidence=args.exit_confidence)
-    part, _ = to_calibrate_on(train, named, CALIBRATION_IMAGES)
-    engine.calibrate(part.images, args.budget)
-    engine.settle()
 
 
 def describe(result: dict[str, Any]) -> str:

@@ -44,6 +44,16 @@ class Named:
         net, home = self.net, home_of_data(self.config.data, self.facts)
         return load_for(net.classes, net.input_shape, spec, home, num_classes=net.num_classes, **how)
 
+    def settle(self, train: "Source", budget: float, exit_confidence: float | None = None) -> None:
+        """Put the knobs into the network that meet a budget on training images."""
+        from spnet.inference.engine import Engine
+        from spnet.training.finish import CALIBRATION_IMAGES
+
+        engine = Engine(self.net, "gathered", exit_confidence=exit_confidence)
+        part, _ = to_calibrate_on(train, self, CALIBRATION_IMAGES)
+        engine.calibrate(part.images, budget)
+        engine.settle()
+
 
 def members(run: str) -> list[str]:
     """The names in `A+B`; one where there is no `+`, or where a folder has it in its name."""
