@@ -10,7 +10,7 @@ import pytest
 import torch
 from tiny import images, lively
 
-from spnet import Engine, UserError, create_model
+from spnet import Cascade, Engine, UserError, create_model
 from spnet.bench.bench import BenchConfig, _Series, _speed_up, bench
 from spnet.bench.isolated import Isolated
 from spnet.bench.latency import Timing, busy_seconds, percentiles, spread, time_calls
@@ -224,3 +224,17 @@ def test_a_noisy_machine_writes_no_profile(
 def test_the_command_refuses(wrong: list[str], capsys: pytest.CaptureFixture[str]):
     assert main(["bench", "resnet8", *wrong]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_cascade_is_timed_through_the_door_beside_its_last_member():
+    small = create_model("resnet8", "static", in_channels=1, image_size=8, seed=0)
+    dear = create_model("resnet14", "dynamic", in_channels=1, image_size=8, seed=0)
+    cascade = Cascade([small, dear], 0)
+    (record,) = bench(cascade, BenchConfig(("own",), batches=(1,), threads=(1,), rounds=1, seconds=0.01))
+    (row,) = record["dynamic"]
+    assert row["variant"] == "engine" and set(record["static"]) == {"eager", "folded", "onnx-intra"}
+    assert row["cost"] == pytest.approx(small.static_macs / dear.static_macs)  # everything stops at the first
+    assert "auto" not in row and row["speed_up"] > 0
+    for wrong in (BenchConfig(("own", 0.5)), BenchConfig(("own",), plain=True)):
+        with pytest.raises(UserError, match="a cascade's decisions cannot be forced"):
+            bench(cascade, wrong)

@@ -138,3 +138,12 @@ def test_unseen_images_are_those_of_validation_parts_and_what_subsets_left():
             assert not any(marked.images[place].numpy().tobytes() in pixels for place in places)
     assert len(unseen(train, [runs[0]])) == round(0.2 * len(train)) and len(unseen(train, runs)) < len(train) - 900
     assert not len(unseen(train, [RunConfig("static", "", "resnet8", "digits", {"validation": 0.0})]))
+
+
+def test_bench_calibrates_and_times_a_cascade(pair: str, capsys):
+    quick = ("--batches", 1, "--threads", 1, "--rounds", 1, "--seconds", 0.01, "--no-profile")
+    result = answer(capsys, "bench", pair, "--budget", 0.8, *quick)
+    (row,) = result["records"][0]["dynamic"]
+    assert result["budget"] == 0.8 and row["rate"] == "own" and row["cost"] == pytest.approx(0.8, rel=0.1)
+    assert "a cascade's decisions cannot be forced" in refusal(capsys, "bench", pair, "--rates", 0.5, *quick)
+    assert "add --rates own" in refusal(capsys, "bench", "cifar10", "--rates", 0.5, "--budget", 0.8)

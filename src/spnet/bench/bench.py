@@ -10,6 +10,7 @@ Forced decisions are independent per sample and block with the given probability
 import math
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ from spnet.bench.latency import Timing, percentiles, spread
 from spnet.bench.profile import break_even
 from spnet.bench.rivals import ENGINE, PLAIN, SESSION, rivals_for
 from spnet.errors import UserError
+from spnet.inference.cascade import Cascade, Model
+from spnet.inference.engine import Engine
 from spnet.inference.runtimes.onnx.network import check_form
 from spnet.network.dynamic import DynamicNetwork
 from spnet.network.heads import check_exit
@@ -110,18 +113,16 @@ def _speed_up(rivals: dict[str, _Series], own: _Series) -> dict[str, Any]:
 
 
 def bench(
-    net: DynamicNetwork, config: BenchConfig, images: np.ndarray | None = None, progress: Any = None
+    net: Model, config: BenchConfig, images: np.ndarray | None = None, progress: Any = None
 ) -> list[dict[str, Any]]:
-    """One record per (threads, batch): `static` and `dynamic` variants, the fastest static one, speed-ups.
+    """One record per (threads, batch): `static` and `dynamic` variants, the fastest static one, speed-ups. The static
+    rivals of a cascade are those of its last member.
 
     Args:
         images: (M, C, H, W) normalised float32, M at least the largest batch; random ones when left out.
         progress: called with one line now and then.
     """
-    if not any(net.gated):
-        raise UserError("a static network has nothing to skip: bench a dynamic method.")
-    check_exit(net.stage_heads, config.exit_confidence)
-    check_form(net)  # once, here: a process of its own could only say it in a traceback
+    _refuse(net, config)
     if images is None:
         generator = np.random.default_rng(0)
         images = generator.standard_normal((max(*config.batches, DRAWS), *net.input_shape), np.float32)
@@ -136,15 +137,31 @@ def bench(
     return records
 
 
-def _cell(net: DynamicNetwork, config: BenchConfig, images: np.ndarray, threads: int, batch: int) -> dict[str, Any]:
+def _refuse(net: Model, config: BenchConfig) -> None:
+    """Raise `UserError` for what cannot be timed; here, for a process of its own could only say it in a traceback."""
+    if isinstance(net, Cascade):
+        if config.rates != (OWN,) or config.plain:
+            raise UserError("a cascade's decisions cannot be forced, and is no one graph: --rates own, no --plain.")
+        Engine(net, exit_confidence=config.exit_confidence)
+        for member in net.networks:
+            check_form(member)
+        return
+    if not any(net.gated):
+        raise UserError("a static network has nothing to skip: bench a dynamic method, or a cascade.")
+    check_exit(net.stage_heads, config.exit_confidence)
+    check_form(net)
+
+
+def _cell(net: Model, config: BenchConfig, images: np.ndarray, threads: int, batch: int) -> dict[str, Any]:
     statics = rivals_for(threads, batch, config.compiled)
-    decisions = {rate: None if rate == OWN else _forced(net, float(rate), batch) for rate in config.rates}
+    last, timed = (net.last, (ENGINE,)) if isinstance(net, Cascade) else (net, (ENGINE, SESSION))
+    decisions = {rate: None if rate == OWN else _forced(last, float(rate), batch) for rate in config.rates}
     series: dict[tuple[str, Any], _Series] = {}
     with ExitStack() as stack:
-        timed = (ENGINE, SESSION, *((PLAIN,) if config.plain else ()))
+        timed = (*timed, *((PLAIN,) if config.plain else ()))
+        run = partial(Isolated, threads=threads, batch=batch, images=images, exit_confidence=config.exit_confidence)
         workers = {
-            name: stack.enter_context(Isolated(name, net, threads, batch, images, config.exit_confidence))
-            for name in (*statics, *timed)
+            name: stack.enter_context(run(name, last if name in statics else net)) for name in (*statics, *timed)
         }
         for _ in range(config.rounds):
             for name, worker in workers.items():
@@ -188,13 +205,11 @@ def _forced(net: DynamicNetwork, rate: float, batch: int) -> list[np.ndarray]:
 
 
 @torch.no_grad()
-def _cost(
-    net: DynamicNetwork, decisions: list[np.ndarray] | None, images: np.ndarray, exit_confidence: float | None
-) -> float:
+def _cost(net: Model, decisions: list[np.ndarray] | None, images: np.ndarray, exit_confidence: float | None) -> float:
     """Mean multiply-adds of the decisions, routers and stage heads that run included, as a share of the static cost."""
-    if decisions is None:
-        parts = torch.from_numpy(images).split(64)
-        macs = torch.cat([net(part, heads=False, exit_confidence=exit_confidence).macs for part in parts])
+    if decisions is None or isinstance(net, Cascade):
+        engine = Engine(net, "masked", exit_confidence=exit_confidence)
+        macs = torch.cat([engine(part).macs for part in torch.from_numpy(images).split(64)])
     else:
         chosen = torch.from_numpy(np.concatenate(decisions))
         exits = torch.full((len(chosen),), len(net.backbone.stages.lengths) - 1)

@@ -19,7 +19,7 @@ import numpy as np
 from spnet.bench.latency import Timing, time_calls
 from spnet.bench.rivals import VARIANTS, build
 from spnet.errors import UserError, choose
-from spnet.network.dynamic import DynamicNetwork
+from spnet.inference.cascade import Model
 
 
 class Isolated:
@@ -28,7 +28,7 @@ class Isolated:
     def __init__(
         self,
         name: str,
-        net: DynamicNetwork,
+        net: Model,
         threads: int,
         batch: int,
         images: np.ndarray,
@@ -96,7 +96,7 @@ def _uninterrupted() -> Iterator[None]:
 def _serve(pipe: Connection, order: tuple[str, bytes, int, int, np.ndarray, float | None]) -> None:
     name, pickled, threads, batch, images, exit_confidence = order
     try:
-        net: DynamicNetwork = pickle.loads(pickled)
+        net: Model = pickle.loads(pickled)
         prepare = build(name, net, threads, batch, exit_confidence)
         batches = [images[start : start + batch] for start in range(0, len(images) - batch + 1, batch)]
         for _ in range(3):

@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from spnet.errors import choose
+from spnet.inference.cascade import Cascade, Model
 from spnet.network.dynamic import DynamicNetwork
 
 Call = Callable[[], Any]
@@ -34,13 +35,15 @@ def rivals_for(threads: int, batch: int, compiled: bool) -> list[str]:
     return names + (["compiled"] if compiled else [])
 
 
-def build(name: str, net: DynamicNetwork, threads: int, batch: int, exit_confidence: float | None = None) -> Prepare:
+def build(name: str, net: Model, threads: int, batch: int, exit_confidence: float | None = None) -> Prepare:
     """One variant, ready to be given batches; own decisions of a dynamic one leave early at `exit_confidence`."""
     choose("variant", name, VARIANTS)
     torch.set_num_threads(threads)
     net.eval()
     if name == ENGINE:
         return _engine(net, threads, exit_confidence)
+    if isinstance(net, Cascade):
+        raise ValueError("a cascade is timed through its engine alone.")
     if name in (SESSION, PLAIN):
         return _session(net, threads, exit_confidence, layout="plain" if name == PLAIN else "blocked")
     if name.startswith("onnx"):
@@ -60,10 +63,12 @@ def build(name: str, net: DynamicNetwork, threads: int, batch: int, exit_confide
     return lambda images, decisions: partial(call, images)
 
 
-def _engine(net: DynamicNetwork, threads: int, exit_confidence: float | None) -> Prepare:
+def _engine(net: Model, threads: int, exit_confidence: float | None) -> Prepare:
+    """One network skips, whatever its cost; of a cascade a static member is run as such (`auto`)."""
     from spnet.inference.engine import Engine
 
-    engine = Engine(net, "onnx", threads=threads, exit_confidence=exit_confidence)
+    executor = "auto" if isinstance(net, Cascade) else "onnx"
+    engine = Engine(net, executor, threads=threads, exit_confidence=exit_confidence)
 
     def prepare(images: np.ndarray, decisions: np.ndarray | None) -> Call:
         force = None if decisions is None else torch.from_numpy(decisions)

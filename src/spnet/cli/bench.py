@@ -8,15 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from spnet.cli import Parser
+from spnet.cli.named import HELP, members, open_named
 from spnet.cli.rules import add_exit
+
+RATES = "0.3,0.5,0.7,0.9"
 
 
 def configure(parser: Parser, argv: list[str]) -> None:
+    parser.add_argument("network", metavar="RUN|BACKBONE", help=f"{HELP}; or a backbone, whose weights are fresh then")
     parser.add_argument(
-        "network", metavar="RUN|BACKBONE", help="run folder, shipped network, or a backbone with fresh weights"
+        "--rates",
+        metavar="R,...",
+        help=f"forced execution rates (default {RATES}); 'own': own decisions, which alone a cascade has",
     )
     parser.add_argument(
-        "--rates", default="0.3,0.5,0.7,0.9", metavar="R,...", help="forced execution rates; 'own': own decisions"
+        "--budget", type=float, metavar="B", help="own decisions calibrated to this share of the static cost"
     )
     parser.add_argument("--batches", default="1,64,256", metavar="B,...", help="batch sizes (default 1,64,256)")
     parser.add_argument("--threads", default="1,2", metavar="T,...", help="thread counts (default 1,2)")
@@ -36,11 +42,15 @@ def configure(parser: Parser, argv: list[str]) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from spnet.bench.bench import OWN, BenchConfig, bench
     from spnet.bench.profile import Profile, save_profile
+    from spnet.errors import UserError
     from spnet.inference.runtimes.onnx.library import load_runtime
     from spnet.settings import convert
     from spnet.training.finish import made_with
 
-    rates = tuple(rate if rate == OWN else convert("--rates", float, rate) for rate in args.rates.split(","))
+    asked = args.rates or (OWN if len(members(args.network)) > 1 or args.budget is not None else RATES)
+    rates = tuple(rate if rate == OWN else convert("--rates", float, rate) for rate in asked.split(","))
+    if args.budget is not None and OWN not in rates:
+        raise UserError("a budget is met by own decisions: add --rates own.")
     config = BenchConfig(
         rates=rates,
         batches=convert("--batches", tuple[int, ...], args.batches),
@@ -63,6 +73,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "network": args.network,
         "lookahead": lookahead,
         "exit_confidence": args.exit_confidence,
+        "budget": args.budget,
         "made_with": facts,
         "records": records,
     }
@@ -93,26 +104,22 @@ def _network(args: argparse.Namespace, real: bool, count: int) -> tuple[Any, Any
     the method has no such choice."""
     from spnet.backbones import list_backbones
     from spnet.build import create_model
-    from spnet.data.match import load_for
     from spnet.errors import UserError
-    from spnet.runs.facts import home_of_data
-    from spnet.runs.folder import read_config
-    from spnet.runs.open import load, run_folder
 
     if args.network in list_backbones():
         if real:
             raise UserError("fresh weights have no decisions worth timing: give a trained RUN for --rates own.")
         net = create_model(args.network, "dynamic", lookahead=args.lookahead, hidden=args.hidden, seed=0)
         return net, None, args.lookahead
-    net = load(args.network)
-    config, record = read_config(run_folder(args.network))
-    lookahead = config.resolved().get("lookahead")
+    named = open_named(args.network)
+    lookahead = named.config.resolved().get("lookahead")
     if not real:
-        return net, None, lookahead
-    home = home_of_data(config.data, record)
-    data = load_for(net.classes, net.input_shape, None, home, num_classes=net.num_classes)
+        return named.net, None, lookahead
+    data = named.data(None)
+    if args.budget is not None:
+        named.settle(data.train, args.budget, args.exit_confidence)
     images = data.test.select(range(min(max(512, count), len(data.test)))).images
-    return net, net.prepare(images).float().numpy(), lookahead
+    return named.net, named.net.prepare(images).float().numpy(), lookahead
 
 
 def describe(result: dict[str, Any]) -> str:

@@ -76,15 +76,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def _calibrate(engine: "Engine", args: argparse.Namespace, named: Named, dataset: "Dataset") -> dict[str, Any]:
     """Calibrate the engine to the budget; what was reached."""
-    from spnet.inference.calibrate import spread
     from spnet.training.finish import CALIBRATION_IMAGES
 
-    reached: dict[str, Any] = {}
-    if len(named.names) > 1:
-        part, reached["held_out"] = to_calibrate_on(dataset.train, named, CALIBRATION_IMAGES)
-        reached["calibration_images"] = len(part)
-    else:
-        part = spread(dataset.train, CALIBRATION_IMAGES)
+    part, held_out = to_calibrate_on(dataset.train, named, CALIBRATION_IMAGES)
+    reached: dict[str, Any] = {"calibration_images": len(part), "held_out": held_out}
     reached["calibration_cost"] = engine.calibrate(part.images, budget_ms=args.budget_ms)
     if engine.latency is not None:
         reached["budget_ms"] = engine.latency.budget_ms
@@ -105,7 +100,7 @@ def _evaluate(engine: "Engine", named: Named, test: "Source", batch: int, plain:
             member["run"] = name
         return {**figures, "notes": []}
     net = engine.model
-    net.decision_shift.fill_(engine.decision_shift)  # the controls, and a masked evaluation, ask the network
+    engine.settle()  # the controls, and a masked evaluation, ask the network
     figures = evaluate(net, test, forward=None if plain else engine, batch_size=batch)
     return {**figures, "notes": useless(figures, "A lower --budget skips more.") if any(net.gated) else []}
 
@@ -127,7 +122,6 @@ def _identity(args: argparse.Namespace, named: Named, executor: str) -> dict[str
 def _sweep(args: argparse.Namespace, named: Named) -> dict[str, Any]:
     from spnet.errors import UserError
     from spnet.files import write_json
-    from spnet.inference.calibrate import spread
     from spnet.inference.engine import Engine
     from spnet.inference.sweep import refuse_static, sweep
     from spnet.report.sweep import FILE, line, write
@@ -141,9 +135,7 @@ def _sweep(args: argparse.Namespace, named: Named) -> dict[str, Any]:
     executor = args.executor or "masked"
     Engine(named.net, executor, threads=args.threads)  # refuses what cannot run
     dataset = _data(args, named)
-    part, held_out = spread(dataset.train, CALIBRATION_IMAGES), False
-    if len(named.names) > 1:
-        part, held_out = to_calibrate_on(dataset.train, named, CALIBRATION_IMAGES)
+    part, held_out = to_calibrate_on(dataset.train, named, CALIBRATION_IMAGES)
     augmentation = dataset.augmentation if named.config.training.augment else None
     rows: list[dict[str, Any]] = []
     result: dict[str, Any] = {

@@ -4,18 +4,22 @@ import argparse
 from typing import Any
 
 from spnet.cli import Parser
+from spnet.cli.named import HELP, Named, open_named
 
 REAL_IMAGES = 64
 
 
 def configure(parser: Parser, argv: list[str]) -> None:
-    parser.add_argument("run", metavar="RUN", help="run folder, or the name of a shipped network")
-    parser.add_argument("file", metavar="FILE.onnx", help="the file to write")
+    parser.add_argument("run", metavar="RUN", help=HELP)
+    parser.add_argument("file", metavar="FILE.onnx", help="the file to write; of a cascade its members lie beside")
     parser.add_argument(
         "--batch-form", action="store_true", help="for batches (gather, scatter) instead of single images"
     )
     parser.add_argument(
         "--static-path", metavar="PATH", help="one path without routers: 'all', or a figure per block: 110|011|111"
+    )
+    parser.add_argument(
+        "--budget", type=float, metavar="B", help="calibrate on training images first, to this share of the static cost"
     )
     parser.add_argument("--data", metavar="NAME[:PATH]", help="real images to verify on; default: the run's own")
 
@@ -24,47 +28,61 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from dataclasses import asdict
 
     from spnet.errors import UserError
+    from spnet.inference.cascade import Cascade
     from spnet.inference.runtimes.onnx.library import load_runtime
-    from spnet.runs.facts import home_of_data
-    from spnet.runs.folder import read_config
-    from spnet.runs.open import load, run_folder
 
     if args.batch_form and args.static_path is not None:
         raise UserError("--batch-form and --static-path exclude each other: a static path takes any batch anyway.")
     load_runtime()
-    from spnet.inference.export import export_onnx, parse_path
+    from spnet.inference.export import export_cascade, export_onnx, parse_path
 
-    config, facts = read_config(run_folder(args.run))
-    net = load(args.run)
-    home = home_of_data(config.data, facts)
-    images, note = _real_images(net, home) if args.data is None else (_images(net, args.data, home), "")
-    path = parse_path(net, args.static_path) if args.static_path is not None else None
+    named = open_named(args.run)
+    if args.budget is not None:
+        named.settle(named.data(args.data, may_download=False).train, args.budget)
+    images, note = _real_images(named) if args.data is None else (_images(named, args.data), "")
     form = "path" if args.static_path is not None else "batch" if args.batch_form else "single"
-    exported = export_onnx(net, args.file, form=form, path=path, classes=facts["classes"], images=images)
-    return {"run": str(args.run), **asdict(exported), "note": note}
+    told: dict[str, Any] = {"run": str(args.run), "budget": args.budget, "note": note}
+    classes = named.facts["classes"]
+    if isinstance(named.net, Cascade):
+        if args.static_path is not None:
+            raise UserError("--static-path is of one network: export a member on its own.")
+        whole = export_cascade(named.net, args.file, form=form, names=named.names, classes=classes, images=images)
+        return {**told, "confidences": named.net.confidences, **asdict(whole)}
+    path = parse_path(named.net, args.static_path) if args.static_path is not None else None
+    exported = export_onnx(named.net, args.file, form=form, path=path, classes=classes, images=images)
+    return {**told, **asdict(exported)}
 
 
-def _real_images(net: Any, trained_on: str) -> tuple[Any, str]:
+def _real_images(named: Named) -> tuple[Any, str]:
     """Test images of the run's data if it is on this machine, or None and why not."""
     from spnet.errors import UserError
 
     try:
-        return _images(net, None, trained_on), ""
+        return _images(named, None), ""
     except UserError as error:
         return None, f"compared on random images only: {error}"
 
 
-def _images(net: Any, spec: str | None, trained_on: str) -> Any:
-    from spnet.data.match import load_for
-
-    data = load_for(net.classes, net.input_shape, spec, trained_on, num_classes=net.num_classes, may_download=False)
+def _images(named: Named, spec: str | None) -> Any:
+    data = named.data(spec, may_download=False)
     return data.test.select(range(min(REAL_IMAGES, len(data.test)))).images
 
 
 def describe(result: dict[str, Any]) -> str:
+    if "members" in result:
+        return _describe_cascade(result)
     lines = [
         f"wrote {result['file']}  ({result['form']} form, {result['bytes'] / 1e6:.2f} MB)",
         f"verified against the eager network: {result['paths']} forced path(s), {result['images']} images "
         f"({result['real']} real, {result['close']} too close to call), logits within {result['error']:.1e}",
+    ]
+    return "\n".join([*lines, result["note"]] if result["note"] else lines)
+
+
+def _describe_cascade(result: dict[str, Any]) -> str:
+    whole = f"wrote {result['whole']}, the whole, which agrees with its members on {result['images']} images, and "
+    lines = [
+        (whole if result["whole"] else "wrote ") + f"{result['recipe']}, which names the members:",
+        *(describe({**member, "note": ""}) for member in result["members"]),
     ]
     return "\n".join([*lines, result["note"]] if result["note"] else lines)

@@ -1,14 +1,12 @@
 """What stands where a verb wants a network: a run folder, a shipped network, or a cascade of such, `A+B`."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from spnet.data import Dataset, Source
-    from spnet.inference.cascade import Cascade
-    from spnet.network.dynamic import DynamicNetwork
+    from spnet.inference.cascade import Model
     from spnet.runs.config import RunConfig
 
 HELP = "run folder, the name of a shipped network, or several from cheap to dear as a cascade: A+B"
@@ -25,7 +23,7 @@ class Named:
     """
 
     names: tuple[str, ...]
-    net: "DynamicNetwork | Cascade"
+    net: "Model"
     configs: "tuple[RunConfig, ...]"
     facts: dict[str, Any]
 
@@ -45,6 +43,16 @@ class Named:
 
         net, home = self.net, home_of_data(self.config.data, self.facts)
         return load_for(net.classes, net.input_shape, spec, home, num_classes=net.num_classes, **how)
+
+    def settle(self, train: "Source", budget: float, exit_confidence: float | None = None) -> None:
+        """Put the knobs into the network that meet a budget on training images."""
+        from spnet.inference.engine import Engine
+        from spnet.training.finish import CALIBRATION_IMAGES
+
+        engine = Engine(self.net, "gathered", exit_confidence=exit_confidence)
+        part, _ = to_calibrate_on(train, self, CALIBRATION_IMAGES)
+        engine.calibrate(part.images, budget)
+        engine.settle()
 
 
 def members(run: str) -> list[str]:
@@ -69,20 +77,13 @@ def open_named(run: str) -> Named:
 
 
 def to_calibrate_on(train: "Source", named: Named, count: int) -> "tuple[Source, bool]":
-    """Up to `count` training images for a cascade, and whether they are such as no member was trained on, which are
-    taken if there are enough."""
+    """Up to `count` training images; and for a cascade whether they are such as no member was trained on, which are
+    taken if there are enough: how sure a network is of what it was trained on says less."""
     from spnet.inference.calibrate import spread
     from spnet.training.parts import unseen
 
+    if len(named.names) == 1:
+        return spread(train, count), False
     fresh = unseen(train, named.configs)
     held_out = len(fresh) >= ENOUGH
     return spread(train.select(fresh) if held_out else train, count), held_out
-
-
-def without(given: "Sequence[tuple[str, Any]]", verb: str) -> None:
-    """Raise `UserError` for an option that a cascade does not take."""
-    from spnet.errors import UserError
-
-    wrong = [name for name, value in given if value]
-    if wrong:
-        raise UserError(f"{' and '.join(wrong)} cannot be said of a cascade: {verb} a member on its own.")

@@ -134,6 +134,10 @@ class Cascade(nn.Module):
         return cascaded(self, runs, images, self.confidences)
 
 
+Model = DynamicNetwork | Cascade
+"""What an `Engine` runs."""
+
+
 @dataclass(frozen=True)
 class Step:
     """What a member made of the images that reached it: `rows` of the batch, ascending."""

@@ -98,6 +98,12 @@ class CascadeEngine(Engine):
             check_normalised_alike(self.model)
         return cascaded(self.model, [engine._answer for engine in self.engines], checked, self.confidences)
 
+    def settle(self) -> None:
+        """Put this engine's knobs into its cascade and the members."""
+        self.model.confidences = self.confidences
+        for engine in self.engines:
+            engine.settle()
+
     def _calibrate_to_share(self, split: Split, budget: float) -> float:
         return self.meet(self.planner(split.images), budget)
 

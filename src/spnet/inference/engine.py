@@ -15,7 +15,7 @@ from spnet.data import Split
 from spnet.data.normalised import BYTES, advice, looks_like_bytes
 from spnet.errors import ImagesWarning, UserError, check_share, choose
 from spnet.inference.calibrate import calibrate
-from spnet.inference.cascade import Cascade
+from spnet.inference.cascade import Cascade, Model
 from spnet.inference.runtimes.eager import EagerProgram
 from spnet.inference.runtimes.masked import masked
 from spnet.inference.runtimes.protocol import Images, Program, Rules
@@ -77,7 +77,7 @@ class Engine:
 
     def __init__(
         self,
-        model: DynamicNetwork | Cascade,
+        model: Model,
         executor: str = AUTO,
         budget: float | None = None,
         threads: int | None = None,
@@ -287,6 +287,10 @@ class Engine:
         self._pending_budget = None
         self.expected_cost = cost
         return cost
+
+    def settle(self) -> None:
+        """Put this engine's threshold into its network, where whatever else runs the network finds it."""
+        self.model.decision_shift.fill_(self.decision_shift)
 
     def _calibrate_to_share(self, split: Split, budget: float) -> float:
         return calibrate(self.model, split, budget, forward=self._counting(), threshold=_OwnThreshold(self))

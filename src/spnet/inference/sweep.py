@@ -12,7 +12,7 @@ from typing import Any
 from spnet.data import Augmentation, Source
 from spnet.errors import UserError
 from spnet.inference.calibrate import reestimate_batch_norm
-from spnet.inference.cascade import Cascade
+from spnet.inference.cascade import Cascade, Model
 from spnet.inference.cascade_engine import CascadeEngine
 from spnet.inference.engine import Engine
 from spnet.inference.evaluate import collect, summarise
@@ -26,7 +26,7 @@ FIGURES = ("accuracy", "n", "macs_mean", "gflops_mean", "cost_ratio")
 
 
 def sweep(
-    net: DynamicNetwork | Cascade,
+    net: Model,
     train: Source,
     test: Source,
     *,
@@ -107,7 +107,7 @@ def _sweep_cascade(
     return rows
 
 
-def refuse_static(net: DynamicNetwork | Cascade) -> None:
+def refuse_static(net: Model) -> None:
     """Raise `UserError` for a network that decides nothing."""
     if isinstance(net, DynamicNetwork) and not any(net.gated):
         raise UserError("a static network has no decisions to sweep: give a run of a dynamic method.")

@@ -99,6 +99,8 @@ def open_export(file: str | Path, threads: int = 1) -> ExportedNetwork:
         raise UserError(f"{path} has {found}; this spnet reads format {FORMAT}: export the run again.")
     if signature(content, facts.get("sha256", "")) != facts.get("sha256"):
         raise UserError(f"{path} is damaged: its bytes are not those that were exported. Export the run again.")
+    if facts.get("form") == "cascade":
+        raise UserError(f"{path} is a whole cascade: open its members, which its .json names, or use onnxruntime.")
     try:
         facts |= {key: json.loads(facts[key]) for key in _FORMS}
     except (KeyError, ValueError, RecursionError) as error:
