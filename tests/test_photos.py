@@ -143,6 +143,7 @@ def test_an_unreadable_photo_is_named_counted_and_training_goes_on(folder: Path,
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and "03.png" in said and "(1 so far)" in said
     assert len(split.images) == 24  # in a test too, so that each image keeps its place
+    assert isinstance(split, Photos)
     (number,) = split.reader.unreadable
     images, labels = zip(*split.in_order(5), strict=True)
     assert torch.equal(torch.cat(images)[number], torch.cat(images)[number + 1])
@@ -153,6 +154,7 @@ def test_a_single_photo_that_is_unreadable_is_black(folder: Path):
     (folder / "train" / "red" / "03.png").write_bytes(b"no picture")
     split = loaded(folder).train
     assert len(split.images) == 24
+    assert isinstance(split, Photos)
     alone = split.select(list(split.reader.unreadable))
     assert not alone.images.any() and not views(alone, 1).any()
 
