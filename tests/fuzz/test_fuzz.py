@@ -1,7 +1,7 @@
 """Whatever is read from disk, spoilt in every way: a result, or one line and exit code 2.
 
 pytest tests/fuzz                                    a few hundred cases
-pytest tests/fuzz --fuzz 20000 --fuzz-record FILE    at length; seed, counts and failures go into FILE
+pytest tests/fuzz --fuzz 20000 --fuzz-record FILE    at length; seed, commit, counts and failures are added to FILE
 pytest tests/fuzz --fuzz-seed 7                      other cases
 """
 
@@ -19,6 +19,8 @@ from hypothesis.errors import HypothesisWarning
 from on_images import cifar, folders, parquet, picture
 from on_runs import config, exported, metrics, profile, record, records, state, weights
 from places import Draw, Places
+
+from spnet.training.finish import commit
 
 KINDS: dict[str, Callable[[Draw, Places], str]] = {
     kind.__name__: kind
@@ -74,9 +76,14 @@ def test_a_result_or_one_line(kind: str, places: Places, request: pytest.Fixture
 
 
 def _write(file: Path, kind: str, start: int, count: int, failures: list[str], seconds: float) -> None:
-    record = json.loads(file.read_text()) if file.is_file() else {"seed": start, "cases": 0, "failures": 0, "kinds": {}}
-    record["kinds"][kind] = {"cases": count, "failures": len(failures), "seconds": round(seconds, 1)}
-    record["seed"] = start
-    record["cases"] = sum(entry["cases"] for entry in record["kinds"].values())
-    record["failures"] = sum(entry["failures"] for entry in record["kinds"].values())
-    file.write_text(json.dumps(record, indent=1) + "\n")
+    """Add a kind's cases to what the file holds: a run for each seed and commit, and their sums."""
+    runs = json.loads(file.read_text())["runs"] if file.is_file() else []
+    named = {"seed": start, "commit": commit()}
+    run = next((run for run in runs if named.items() <= run.items()), None)
+    if run is None:
+        runs.append(run := {**named, "kinds": {}})
+    run["kinds"][kind] = {"cases": count, "failures": len(failures), "seconds": round(seconds, 1)}
+    for sums in ("cases", "failures"):
+        run[sums] = sum(entry[sums] for entry in run["kinds"].values())
+    total = {sums: sum(run[sums] for run in runs) for sums in ("cases", "failures")}
+    file.write_text(json.dumps({**total, "runs": runs}, indent=1) + "\n")
