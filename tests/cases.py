@@ -38,4 +38,11 @@ CASES = [
     Case("codinet", "spnet"),
     Case("rdi-net", epochs=3),
     Case("rdi-net", "spnet", epochs=3),
+    Case("sandwich", epochs=3, settings={"static_share": 0.3}),
+    Case("convnet-aig", "sandwich", settings={"third_path": "cheapest"}),
+    Case("codinet", "sandwich", settings={"third_path": "random", "distill_share": 1.0}),
+    Case("rdi-net", "sandwich", epochs=3, settings={"third_path": "random"}),
+    Case("blockdrop", "sandwich", epochs=3),
+    Case("skipnet", "spnet+sandwich"),
+    Case("dynamic", "spnet+sandwich", settings={"distill_share": 0.0}),
 ]

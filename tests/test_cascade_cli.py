@@ -55,6 +55,8 @@ def test_eval_meets_a_budget_and_tells_of_the_members(pair: str, capsys):
     main(["eval", pair, "--budget", "0.8"])
     told = capsys.readouterr().out
     assert f"accuracy            {result['accuracy']:.2f} %" in told and "that members were trained on" in told
+    assert result["epochs"] == [3, 3] and result["student_passes"] == 2 * 3 * 512
+    assert "trained             3 + 3 epochs, 3,072 images passed through the student" in told
 
 
 def test_an_evaluation_is_what_one_gets_by_hand(pair: str):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from spnet.network.sampling import (
     AllRun,
+    AllSkip,
     Argmax,
     Bounded,
     Categorical,
@@ -39,6 +40,7 @@ SAMPLERS: dict[str, Sampler] = {
     "unbounded": Bounded(1.0),
     "uniform": Uniform(),
     "all-run": AllRun(),
+    "all-skip": AllSkip(),
     "forced": Forced(torch.tensor([[1, 0, -1]])),
 }
 STOCHASTIC = {name for name, sampler in SAMPLERS.items() if sampler.stochastic}
@@ -90,7 +92,7 @@ def test_noise_comes_from_the_given_generator_only(name):
         assert torch.equal(torch.get_rng_state(), state) is (name not in STOCHASTIC)
 
 
-@pytest.mark.parametrize("name", sorted(set(SAMPLERS) - {"uniform", "all-run"}))
+@pytest.mark.parametrize("name", sorted(set(SAMPLERS) - {"uniform", "all-run", "all-skip"}))
 def test_float32_under_autocast(name):
     logits, sampler = torch.randn(5, 2).bfloat16(), SAMPLERS[name]
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -101,7 +103,8 @@ def test_float32_under_autocast(name):
 
 
 def test_who_needs_a_router():
-    assert {name for name, sampler in SAMPLERS.items() if not sampler.needs_logits} == {"uniform", "all-run"}
+    unasked = {name for name, sampler in SAMPLERS.items() if not sampler.needs_logits}
+    assert unasked == {"uniform", "all-run", "all-skip"}
 
 
 def test_worked_gumbel():
@@ -225,8 +228,9 @@ def test_gumbel_noise_survives_an_exponential_of_zero(monkeypatch):
     assert gumbel_like(torch.empty(3), None).isfinite().all()
 
 
-def test_all_run_takes_the_last_option():
+def test_all_run_takes_the_last_option_and_all_skip_the_first():
     assert AllRun()(0, torch.zeros(2, 3), None).gate_BK.tolist() == [[0.0, 0.0, 1.0]] * 2
+    assert AllSkip()(0, torch.zeros(2, 3), None).gate_BK.tolist() == [[1.0, 0.0, 0.0]] * 2
 
 
 def test_forced_reads_its_column():

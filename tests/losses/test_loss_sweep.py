@@ -17,6 +17,7 @@ CASES: dict[str, Loss] = {
     "path_alignment-kl": lambda x: L.path_alignment((x[:, :2], x[:, 2:5]), (x[:, 1:3], x[:, 3:6]), form="kl"),
     "logit_alignment-mse": lambda x: L.logit_alignment((x, x), (x, -x), (0.2, 1.0), target="last"),
     "logit_alignment-kl": lambda x: L.logit_alignment((x, x), (x, -x), (0.2, 1.0), form="kl", temperature=3.0),
+    "self_distillation": lambda x: L.self_distillation(x[:, :3], x[:, 3:]),
     "feature_evolution-within": lambda x: L.feature_evolution([(x[:, :2], x[:, 2:4], x[:, 4:])]),
     "feature_evolution-stage": lambda x: L.feature_evolution([x[:, :2], x[:, 2:4], x[:, 4:]], form="stage"),
     "feature_evolution-kl": lambda x: L.feature_evolution([x[:, :2], x[:, 2:4], x[:, 4:]], form="kl"),

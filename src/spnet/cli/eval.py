@@ -116,7 +116,7 @@ def _identity(args: argparse.Namespace, named: Named, executor: str) -> dict[str
 
     made = made_with("fp32")
     title = {"executor": executor, "run": str(args.run), "label": named.label}
-    return {**title, "made_with": made, "threads": made["threads"]}
+    return {**title, "made_with": made, "threads": made["threads"], **named.trained()}
 
 
 def _sweep(args: argparse.Namespace, named: Named) -> dict[str, Any]:
@@ -190,7 +190,14 @@ def describe(result: dict[str, Any]) -> str:
         f"evolution KL        {'not seen by this executor' if kl is None else format(kl, '.5f')}",
         f"images per second   {result['images_per_second']:.0f}",
     ]
-    return "\n".join(lines + ([_time(result)] if "latency" in result else []) + result["notes"])
+    return "\n".join(lines + _trained(result) + ([_time(result)] if "latency" in result else []) + result["notes"])
+
+
+def _trained(result: dict[str, Any]) -> list[str]:
+    if "student_passes" not in result:
+        return []
+    epochs = " + ".join(map(str, result["epochs"]))
+    return [f"trained             {epochs} epochs, {result['student_passes']:,} images passed through the student"]
 
 
 def _describe_cascade(result: dict[str, Any]) -> str:
@@ -218,7 +225,7 @@ def _describe_cascade(result: dict[str, Any]) -> str:
             f"images {seen}; on the test images the cost is {off:+.1f} % off that"
         )
     lines.append(f"images per second   {result['images_per_second']:.0f}")
-    return "\n".join(lines + ([_time(result)] if "latency" in result else []))
+    return "\n".join(lines + _trained(result) + ([_time(result)] if "latency" in result else []))
 
 
 def _time(result: dict[str, Any]) -> str:

@@ -62,11 +62,11 @@ def _pretrained() -> list[dict[str, Any]]:
 
 
 def _idea(module: str) -> str:
-    """The first paragraph of a module's docstring, on one line."""
+    """The first paragraph of a module's docstring, on one line; where there is none, where to look."""
     import importlib
 
     paragraph = (importlib.import_module(module).__doc__ or "").strip().split("\n\n")[0]
-    return " ".join(paragraph.split())
+    return " ".join(paragraph.split()) or f"defined in {module}"
 
 
 def describe(result: dict[str, Any]) -> str:

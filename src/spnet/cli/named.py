@@ -36,6 +36,21 @@ class Named:
     def label(self) -> str:
         return " + ".join(config.label for config in self.configs)
 
+    def trained(self) -> dict[str, Any]:
+        """How long it was trained: `epochs` of each run and `student_passes` in all; nothing where a run lacks a record
+        that can be read."""
+        from spnet.errors import UserError
+        from spnet.runs.folder import read_result
+        from spnet.runs.open import run_folder
+        from spnet.runs.record import student_passes
+
+        try:
+            passes = [student_passes(read_result(run_folder(name) / "result.json")) for name in self.names]
+        except UserError:
+            return {}
+        epochs = [config.training.epochs for config in self.configs]
+        return {} if None in passes else {"epochs": epochs, "student_passes": sum(filter(None, passes))}
+
     def data(self, spec: str | None, **how: Any) -> "Dataset":
         """The data it was trained on, or `spec`, as the network takes them; `how` as of `load_for`."""
         from spnet.data.match import load_for

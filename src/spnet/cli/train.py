@@ -21,7 +21,7 @@ from spnet.terminal import say
 BASE = (
     ("--recipe", "NAME", "start from a recipe (spnet list recipes)"),
     ("--method", "NAME", "method (spnet list methods)"),
-    ("--with", "NAME", "put a wrapper around the method: spnet"),
+    ("--with", "NAME", "put a wrapper around the method: spnet; several from inside out: spnet+sandwich"),
     ("--backbone", "NAME", "spnet list backbones; torchvision:NAME, timm:NAME, package.module:function"),
     ("--data", "NAME[:PATH]", "data set (spnet list data)"),
 )

@@ -21,6 +21,7 @@ from spnet.losses.sample_relation import (
     pairwise_similarity,
     path_gram,
 )
+from spnet.losses.self_distillation import self_distillation
 from spnet.losses.stage_classification import default_stage_weights, stage_classification
 from spnet.losses.target_rate import (
     cost_deviation,
@@ -54,6 +55,7 @@ __all__ = [
     "reinforce",
     "reward_to_go",
     "self_critical",
+    "self_distillation",
     "skip_rewards",
     "stage_classification",
     "target_rate",

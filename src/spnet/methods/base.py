@@ -122,6 +122,8 @@ class Phase:
             frozen runs in eval mode, so its batch-norm statistics stand still too.
         optimizer: None takes the run's own.
         copies: augmented copies per image.
+        forwards: how often a step passes a copy through the student with a gradient. A momentum copy's passes are none
+            of the student's; those without a gradient are not counted.
         warmup: True for a phase that only prepares; a wrapper such as SP-Net leaves it alone.
         on_start: called once with the network when the phase begins (not on resume).
         capturable: False for an objective that changes anything but tensors from step to step, such as a counter on the
@@ -135,9 +137,15 @@ class Phase:
     trainable: Callable[[str], bool] = everything
     optimizer: Optimizer | None = None
     copies: int = 1
+    forwards: int = 1
     warmup: bool = False
     on_start: Callable[[DynamicNetwork], None] | None = None
     capturable: bool = True
+
+    @property
+    def passes(self) -> int:
+        """Student passes that a step makes for each image."""
+        return self.copies * self.forwards
 
 
 @dataclass(frozen=True)
@@ -196,6 +204,10 @@ class Method(ABC):
     @abstractmethod
     def phases(self, epochs: int) -> list[Phase]:
         """The phases of a training of `epochs` epochs in total; every phase gets at least one."""
+
+    def passes(self, epochs: int) -> int:
+        """Student passes of each image in a training of `epochs` epochs in total, its warm-ups included."""
+        return sum(phase.epochs * phase.passes for phase in self.phases(epochs))
 
 
 def classification_loss(net: DynamicNetwork, batch: Batch, step: Step) -> Losses:

@@ -57,7 +57,8 @@ def composition(method: str, wrapper: str = "") -> tuple[type[Method], list[type
     inner = method_class(method)
     if issubclass(inner, Wrapper):
         if names:
-            order = "+".join(dict.fromkeys([method, *names]))
+            each = dict.fromkeys([method, *names])
+            order = "+".join(sorted(each, key=lambda name: wrapper_class(name).outermost))
             raise UserError(
                 f"'{method}' is a wrapper already; name the method inside: --method {inner.Inner.name} --with {order}."
             )

@@ -170,6 +170,19 @@ class AllRun:
         return _certain(gate_BK)
 
 
+@dataclass(frozen=True)
+class AllSkip:
+    """No block that may be skipped runs: the cheapest path."""
+
+    needs_logits: ClassVar[bool] = False
+    stochastic: ClassVar[bool] = False
+
+    def __call__(self, i: int, logits_BK: Tensor, noise: torch.Generator | None) -> Draw:
+        gate_BK = torch.zeros_like(widened(logits_BK))
+        gate_BK[:, 0].fill_(1)
+        return _certain(gate_BK)
+
+
 @dataclass(frozen=True, eq=False)  # tensors have no single truth value to compare by
 class Forced:
     """Given decisions, integers 0 ... K_i - 1; routers still score.

@@ -12,6 +12,7 @@ from spnet.report.command import command
 from spnet.report.numbers import duration, fixed, mmacs, percent_of, standard_error
 from spnet.reproduction.output import markdown
 from spnet.runs.config import RunConfig
+from spnet.runs.record import student_passes
 
 Record = Mapping[str, Any]
 """A run's result.json."""
@@ -141,9 +142,9 @@ def _rivals(
         said.append(f"It goes on from {steps}, with all their images; the rivals have seen those of one training.")
     said.append("Single runs: a difference of less than about two standard errors says nothing.")
     rivals = [("this network", record), *([static] if static else []), *((_called(rung), rung) for rung in ladder)]
-    seen = [int(record["train_images"]) for _, record in rivals]
+    seen = [student_passes(record) or 0 for _, record in rivals]
     epochs = [str(record["config"]["settings"]["epochs"]) for _, record in rivals]
-    seen[0] += sum(int(step["train_images"]) for step in earlier)
+    seen[0] += sum(student_passes(step) or 0 for step in earlier)
     epochs[0] = " + ".join([*(str(step["config"]["settings"]["epochs"]) for step in earlier), epochs[0]])
     return "## Against static networks\n\n" + "\n".join(said) + "\n\n" + _rivals_table(rivals, epochs, seen)
 
@@ -154,7 +155,7 @@ def _called(record: Record) -> str:
 
 def _rivals_table(rivals: Sequence[tuple[str, Record]], epochs: Sequence[str], seen: Sequence[int]) -> str:
     full = rivals[0][1]["final"]["macs_static"]
-    cells = [["network", "accuracy %", "MMACs", "% of static", "epochs", "images seen", "config"]]
+    cells = [["network", "accuracy %", "MMACs", "% of static", "epochs", "student passes", "config"]]
     for (called, record), length, images in zip(rivals, epochs, seen, strict=True):
         macs = record["final"]["macs_mean"]
         row = [called, fixed(record["final"]["accuracy"]), fixed(mmacs(macs), 3), fixed(100 * macs / full, 1)]
@@ -171,7 +172,7 @@ def _training(config: RunConfig, record: Record) -> str:
         f"- commit {made['commit'] or 'unknown'}",
         f"- spnet {made['spnet']}, torch {made['torch']}, python {made['python']}",
         f"- {made['hardware']}, {made['threads']} thread{'s' if made['threads'] != 1 else ''}, {made['precision']}",
-        f"- {duration(record['train_seconds'])}, {record['train_images']:,} images seen",
+        f"- {duration(record['train_seconds'])}, {student_passes(record) or 0:,} student passes",
     ]
     return "\n".join(lines)
 

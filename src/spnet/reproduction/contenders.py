@@ -1,13 +1,14 @@
 """Who wins at equal passes? The static ladder, the dynamic methods and SP-Net's parts, at each budget.
 
-Every row sees the same number of images: a method whose step passes each image twice trains half as many epochs.
+Every row has the same number of student passes: where a step passes each image twice (CoDiNet's copies, the sandwich's
+full path) a training has fewer epochs, as many as fit into the passes of the others.
 """
 
 from typing import Any
 
 from spnet.reproduction.lines import Row
 from spnet.reproduction.methods import at, baseline, label, ladder
-from spnet.reproduction.plan import Plan
+from spnet.reproduction.plan import Plan, at_equal_passes, student_passes
 from spnet.reproduction.section import Section
 from spnet.runs.config import RunConfig
 
@@ -20,17 +21,22 @@ PARTS: tuple[tuple[str, dict[str, Any]], ...] = (
 """SP-Net's terms, added one after another; the whole of it stands among the methods."""
 CONTENDERS = (("dynamic", ""), ("spnet", ""))
 """Those that get every seed."""
-OTHERS = (("convnet-aig", ""), ("convnet-aig", "spnet"), ("codinet", ""))
+OTHERS = (
+    ("sandwich", ""),
+    ("dynamic", "spnet+sandwich"),
+    ("convnet-aig", ""),
+    ("convnet-aig", "spnet"),
+    ("codinet", ""),
+)
 
 
 def _trained(plan: Plan) -> list[tuple[str, tuple[RunConfig, ...]]]:
     """Name and runs of each dynamic contender."""
     data, few = plan.scale.datasets[0], plan.few
     found = [(label(*names), plan.runs(data, *names)) for names in CONTENDERS]
-    for method, wrapper in OTHERS:
-        halved = {"epochs": plan.scale.base["epochs"] // 2} if method == "codinet" else {}
-        found.append((label(method, wrapper), few.runs(data, method, wrapper, **halved)))
-    return found + [(name, few.runs(data, "spnet", **terms)) for name, terms in PARTS]
+    found += [(label(*names), few.runs(data, *names)) for names in OTHERS]
+    found += [(name, few.runs(data, "spnet", **terms)) for name, terms in PARTS]
+    return [(name, tuple(at_equal_passes(run) for run in runs)) for name, runs in found]
 
 
 def networks(plan: Plan) -> list[RunConfig]:
@@ -40,8 +46,14 @@ def networks(plan: Plan) -> list[RunConfig]:
 
 def sections(plan: Plan) -> list[Section]:
     data = plan.scale.datasets[0]
-    rows = [*ladder(plan.few, data)[:-1], ladder(plan, data)[-1]]
+    rows, trained = [*ladder(plan.few, data)[:-1], ladder(plan, data)[-1]], _trained(plan)
     for budget in plan.scale.budgets:
-        rows += [Row(f"{name} at {budget}", runs, at(budget)) for name, runs in _trained(plan)]
-    notes = ("CoDiNet passes two copies of each image: it trains half as many epochs.",)
+        rows += [Row(f"{name} at {budget}", runs, at(budget)) for name, runs in trained]
+    usual = plan.scale.base["epochs"]
+    shorter = {name: runs[0] for name, runs in trained if runs[0].training.epochs < usual}
+    lengths = ", ".join(f"{name}: {run.training.epochs} for {student_passes(run)}" for name, run in shorter.items())
+    notes = (
+        f"Each image passes {usual} times through the student, the static start among them. Fewer epochs, for so many "
+        f"passes, where a step passes it more than once: {lengths}.",
+    )
     return [Section(f"Contenders on {data} at equal passes", rows, baseline(plan), notes=notes)]

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from spnet.backbones import create_backbone
+from spnet.reproduction.plan import student_passes
 from spnet.runs.config import RunConfig
 from spnet.training.devices import autocast, resolve_precision
 
@@ -31,10 +32,8 @@ def _macs(run: RunConfig, images: dict[str, int]) -> float:
     training = run.training
     size = (1, 8, 8) if run.data.startswith("digits") else (3, 32, 32)
     plain = create_backbone(run.backbone, num_classes=10, input_shape=size).static_macs
-    step = STEP["spnet"] if run.wrapper else STEP.get(run.method, 1.2)
-    copies = run.resolved().get("copies", 1)
-    passes = training.epochs * (training.subset or images[run.data_name])
-    return plain * step * copies * passes
+    step = STEP["spnet"] if "spnet" in (run.method, *run.wrapper.split("+")) else STEP.get(run.method, 1.2)
+    return plain * step * student_passes(run) * (training.subset or images[run.data_name])
 
 
 def _seconds_per_mac() -> float:

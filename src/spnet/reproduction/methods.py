@@ -48,7 +48,8 @@ def caveats(methods: Iterable[str]) -> tuple[str, ...]:
 
 
 def label(method: str, wrapper: str = "") -> str:
-    return f"{method} + {wrapper}" if wrapper else method
+    """`dynamic + spnet + sandwich`, as `RunConfig.label`."""
+    return " + ".join([method, *wrapper.split("+")]) if wrapper else method
 
 
 def ladder(plan: Plan, data: str) -> list[Row]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from spnet.build import method_configs
+from spnet.build import create_method, method_configs
 from spnet.reproduction.scales import Scale
 from spnet.runs.config import RunConfig, TrainingConfig
 from spnet.settings import names
@@ -20,6 +20,18 @@ WARM_UPS: dict[str, dict[str, Any]] = {
 }
 """Where a method's own warm-up takes the place of the static start: SkipNet's supervised phase, RDI-Net's uniform one.
 RDI-Net has no cost term of its own and takes the common target rate."""
+
+
+def student_passes(run: RunConfig) -> int:
+    """Passes of each training image through the student in a whole run."""
+    return create_method(run.method, run.wrapper, run.method_settings).passes(run.training.epochs)
+
+
+def at_equal_passes(run: RunConfig) -> RunConfig:
+    """The run with as many epochs as make no more student passes than one a step would in the run's own."""
+    epochs = run.training.epochs
+    shorter = (run.with_settings(epochs=length) for length in range(epochs, 0, -1))
+    return next(found for found in shorter if student_passes(found) <= epochs)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ ROW = {
     **_each(float, "validation_accuracy probe_accuracy"),
     **_each({None: float}, "losses watched gradient_share"),
     **_each([int], "always_run always_skipped"),
-    **_each(int, "epoch train_images"),
+    **_each(int, "epoch train_images student_passes"),
     **_each(str, "phase precision"),
 }
 RESULT = {
@@ -39,7 +39,7 @@ RESULT = {
     "budgets": [_EVALUATION],
     "best_epoch": {"epoch": int, "validation_accuracy": float},
     "end_of_training": ROW,
-    **_each(float, "train_seconds train_images"),
+    **_each(float, "train_seconds train_images student_passes"),
     "made_with": {**_each(str, "spnet commit torch python hardware precision"), "threads": int},
     "started_from": _each(str, "name hash"),
     "curves": {"phase": [str], None: [float]},
@@ -75,6 +75,16 @@ def lacking(record: dict[str, Any]) -> str | None:
         if not found["macs_static"] > 0:
             return f"{name}/macs_static"
     return None
+
+
+def student_passes(record: dict[str, Any]) -> int | None:
+    """Images that a training passed through the student, each as often as its steps did; rows of a table are compared
+    at equal passes.
+
+    Records of before do not say it; their methods passed every copy of an image once. None where a record says neither.
+    """
+    passes = record.get("student_passes") or record.get("train_images")
+    return None if passes is None else int(passes)
 
 
 def misfit(value: Any, form: Any, name: str = "", *, whole: bool = False) -> str | None:

@@ -49,6 +49,7 @@ def finish(loop: Loop, rows: list[dict[str, Any]], made: dict[str, Any]) -> dict
     result["end_of_training"] = {key: end.get(key) for key in _KEPT}
     result["train_seconds"] = sum(row["seconds"] for row in rows)
     result["train_images"] = sum(row["train_images"] for row in rows)
+    result["student_passes"] = sum(row.get("student_passes", row["train_images"]) for row in rows)
     result["made_with"] = made
     return result
 

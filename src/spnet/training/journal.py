@@ -66,6 +66,7 @@ class Journal:
         seconds = time.monotonic() - self._since
         self.longest = max(self.longest, seconds)
         row |= {"seconds": seconds, "train_images": tally.images, "precision": loop.precision}
+        row["student_passes"] = tally.images * phase.forwards
         self.rows.append(row)
         append_event(self.out, row)
         folder.write_metrics(self.out, self.rows)

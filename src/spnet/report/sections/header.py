@@ -9,6 +9,7 @@ from spnet.report.layout import Cell, facts, note, table, warning
 from spnet.report.markup import Markup, element, join
 from spnet.report.numbers import duration, finite, fixed, mmacs, percent_of, standard_error
 from spnet.report.run import Run
+from spnet.runs.record import student_passes
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def _tiles(run: Run) -> Markup:
                 f"for all: test accuracy at {percent_of(final.get('cost_ratio_fixed_path'))} of static",
             ),
         ]
-    tiles.append(("training", duration(run.seconds), f"{fixed(run.result.get('train_images'), 0)} image passes"))
+    tiles.append(("training", duration(run.seconds), f"{fixed(student_passes(run.result), 0)} student passes"))
     boxes = [
         element("div", element("dt", name), element("dd", element("b", figure), element("span", words)))
         for name, figure, words in tiles

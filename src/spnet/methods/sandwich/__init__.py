@@ -1,0 +1,5 @@
+"""Sandwich training."""
+
+from spnet.methods.sandwich.method import Sandwich, SandwichConfig
+
+__all__ = ["Sandwich", "SandwichConfig"]
