@@ -11,7 +11,7 @@ from test_cascade import LARGE, MIDDLE, SMALL
 
 from spnet import Cascade, Engine, UserError
 from spnet.inference.cascade_engine import CascadeEngine
-from spnet.inference.cascade_knobs import Ran, priced
+from spnet.inference.cascade_knobs import Ran, priced, tables
 from spnet.inference.cascade_plan import OutOfReach, Planner, Setting
 from spnet.inference.cascade_time import meet_time
 from spnet.inference.time_budget import Latency
@@ -140,6 +140,20 @@ def test_what_cannot_be_calibrated_is_said():
     ):
         with pytest.raises(UserError, match=says):
             call()
+
+
+def test_answers_are_worth_what_the_last_member_thinks_of_them_on_average():
+    runs = [lambda part, shift, net=net: net(part, heads=False, decision_shift=shift) for net in (SMALL, LARGE)]
+    with torch.no_grad():
+        small, large = tables((SMALL, LARGE), runs, pixels(60))
+        probabilities = [LARGE(pixels(60), heads=False, decision_shift=ran.shift).logits.softmax(1) for ran in large]
+        answers = SMALL(pixels(60), heads=False).logits.argmax(1)
+    assert len(small) == 1 and len(large) > 3
+    expected = torch.stack(probabilities).mean(0).gather(1, answers[:, None])[:, 0]
+    np.testing.assert_allclose(small[0].worth, expected.numpy(), atol=1e-5)
+    costs = [ran.macs.mean() for ran in large]
+    assert costs == sorted(costs) and costs[-1] > 1.2 * costs[0]
+    assert all(ran.cost is ran.macs for ran in (*small, *large))
 
 
 # ------------------------------------------------------------------------------------------------- milliseconds, given

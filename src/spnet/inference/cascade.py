@@ -165,9 +165,13 @@ def sureness(logits: Tensor) -> np.ndarray:
     """(B,) largest probability of each row's softmax, in double precision: in single precision many images of a
     well-trained network are sure to exactly 1, and no confidence could tell them apart. By numpy, which costs a tenth
     of torch at one image."""
-    logits = logits.detach().cpu()
-    array = (logits.float() if logits.dtype == torch.bfloat16 else logits).numpy().astype(np.float64)
-    return 1 / np.exp(array - array.max(1, keepdims=True)).sum(1)
+    try:
+        array = logits.numpy()
+    except (RuntimeError, TypeError):  # it carries a gradient, lies on another device, or numpy has no such type
+        array = logits.detach().cpu().double().numpy()
+    array = array.astype(np.float64)
+    array -= np.maximum.reduce(array, 1, keepdims=True)
+    return 1 / np.add.reduce(np.exp(array), 1)
 
 
 def _taken(images: Images, rows: np.ndarray) -> Images:

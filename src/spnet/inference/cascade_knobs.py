@@ -4,10 +4,15 @@ Every member runs all images at a few thresholds, once. From these tables the co
 is read off without running anything again (`spnet.inference.cascade_plan`).
 
 **The rule**: of all settings that meet the budget, the one whose answers agree most with the reference, which is the
-last member at its dearest threshold: the mean probability that the reference gives to the class that is answered. Where
-the reference errs, the rule follows it. It sees no gain where a small member is right and the reference wrong, so it
-spends the budget on agreement, not on truth; and on images that the members were trained on the reference is too sure,
-and small members look better than they are. Give images that no member has seen.
+last member, its probabilities averaged over its thresholds: the mean probability that the reference gives to the class
+that is answered. Limits: where the reference errs, the rule follows it, and it sees no gain where a small member is
+right and the reference wrong; on images that the members were trained on, the reference is surer than it should be.
+
+Compared on 2,048 training images of CIFAR-10, calibrated on three quarters and counted on the fourth (a ResNet-8 of 8
+epochs, then the shipped SP-Net; budgets of 0.35 to 0.8): this rule, and the expected confidence of the answer itself,
+come within 0.4 points of the choice by labels. Agreement with the last member's full path alone loses up to 1.3, for
+that path agrees with itself whatever it costs; its probability of the answer loses up to 1.1 from 0.7 on. The expected
+confidence was left because it believes an over-confident member.
 
 Shapes: N images, K classes, M members; a member has a few `Ran`.
 """
@@ -55,8 +60,7 @@ def tables(networks: Sequence[DynamicNetwork], runs: Sequence[Run], images: Tens
     for net, run in zip(networks, runs, strict=True):
         rows = [_ran(run, images, shift) for shift in thresholds(net, run, images)]
         found.append(sorted(rows, key=lambda row: row[0].macs.mean()))
-    _, reference = found[-1][-1]
-    reference = _softmax(reference)
+    reference = np.mean([_softmax(logits) for _, logits in found[-1]], 0)
     return [
         [replace(ran, worth=np.take_along_axis(reference, logits.argmax(1)[:, None], 1)[:, 0]) for ran, logits in rows]
         for rows in found
