@@ -5,6 +5,7 @@ forms by name; a name that is absent and a value of null always fit. Names a for
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 LARGEST = 1e100
@@ -77,7 +78,7 @@ def lacking(record: dict[str, Any]) -> str | None:
     return None
 
 
-def student_passes(record: dict[str, Any]) -> int | None:
+def student_passes(record: Mapping[str, Any]) -> int | None:
     """Images that a training passed through the student, each as often as its steps did; rows of a table are compared
     at equal passes.
 
