@@ -47,6 +47,17 @@ def test_the_threshold_that_is_worth_most_is_taken():
         assert setting.chosen == (0, chosen) and setting.worth == pytest.approx(worth) and setting.cost == 3
 
 
+def test_of_three_members_each_knob_is_moved_to_its_best_place():
+    """The best thresholds stand in different places, so no start has both."""
+    sure = np.linspace(0.1, 0.9, 40).tolist()
+    first = [ran(sure, 0, 1)]
+    second = [ran(sure, 0.1, 2), ran(sure, 0.9, 2.001, shift=1.0)]
+    third = [ran(sure, 1.0, 4), ran(sure, 0.2, 4.001, shift=1.0)]
+    setting = Planner([first, second, third]).meet(4.0)
+    assert setting.chosen == (0, 1, 0) and setting.cost == pytest.approx(4.0, rel=0.02)
+    assert setting.worth > 0.6
+
+
 def test_images_that_are_sure_alike_stay_together():
     table = [[ran([0.5, 0.5, 0.5, 0.9], 0, 1)], [ran(FOUR, 1, 4)]]
     planner = Planner(table)
