@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from spnet import ImagesWarning, UserError, create_model, load
 from spnet.cli import main
 from spnet.inference.export import export_onnx, open_export
+from spnet.runs.weights import to_bytes
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "deploy_onnxruntime.py"
 
@@ -79,6 +80,29 @@ def test_weights_that_are_no_numbers(value: float, copy: Path, refused, tmp_path
     assert "holds NaN or infinite values" in (tmp_path / "page.html").read_text()
     with pytest.raises(UserError, match="holds NaN"):
         load(copy)
+
+
+def test_variances_below_zero(copy: Path, refused, tmp_path: Path):
+    """Finite, and signed as whole: their roots are no numbers."""
+    state = load_file(copy / "model.safetensors")
+    name = next(name for name in state if name.endswith("running_var"))
+    state[name][0] = -1
+    (copy / "model.safetensors").write_bytes(to_bytes(state))
+    image = picture(tmp_path / "a.png")
+    for argv in (["predict", copy, image], ["predict", copy, image, "--executor", "onnx"], ["export", copy, "x.onnx"]):
+        assert f"is damaged ('{name}' holds variances below 0)" in refused(*argv)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"PK", b"no file of torch", b"\x80\x02.", b"\x80\x02cposix\nsystem\nq\x00X\x02\x00\x00\x00lsq\x01\x85R."],
+)
+@pytest.mark.parametrize("ending", [".pt", ".safetensors"])
+def test_a_state_dict_that_cannot_be_read(ending: str, content: bytes, refused, tmp_path: Path):
+    file = tmp_path / f"own{ending}"
+    file.write_bytes(content)
+    line = refused("train", "--backbone", "resnet8", "--epochs", "1", "--init", file, "--out", "new")
+    assert f"{file} holds no state dict that can be read without running code" in line
 
 
 def test_one_flipped_bit_of_the_weights(copy: Path, refused, tmp_path: Path):

@@ -46,6 +46,26 @@ def state(draw: Draw, at: Places) -> str:
     return _on_a_run(at, "resume", "state/resume.pt", content)
 
 
+def plain_state(draw: Draw, at: Places) -> str:
+    """A state dict of the user's own, which a training starts from."""
+    whole = load((at.run / "model.safetensors").read_bytes())  # in any order
+    own = {name.removeprefix("backbone."): whole[name] for name in sorted(whole) if name.startswith("backbone.")}
+    ending = draw(st.sampled_from((".pt", ".pth", ".safetensors")))
+    state = draw(st.one_of(st.just(own), spoilt_tensors(own)))
+    buffer = io.BytesIO()
+    held = draw(st.sampled_from((state, {"state_dict": state}, {"model": state, "epoch": 3}, [state], None)))
+    torch.save(held, buffer)
+    content = save(state) if ending == ".safetensors" else buffer.getvalue()
+    file, new = at.home / f"own{ending}", at.home / "new"
+    file.write_bytes(draw(st.one_of(st.just(content), spoilt_bytes(content))))
+    tiny = ("--backbone", "resnet8", "--epochs", 1, "--batch-size", 6, "--hidden", 8, "--time-limit", 1e-9)
+    try:
+        return at.answer("train", "--data", f"folder:{at.pictures}", *tiny, "--init", file, "--out", new)
+    finally:
+        file.unlink()
+        shutil.rmtree(new, ignore_errors=True)
+
+
 def metrics(draw: Draw, at: Places) -> str:
     content = draw(spoilt_lines((at.run / "metrics.jsonl").read_bytes()))
     return _on_a_run(at, draw(st.sampled_from(("report", "several"))), "metrics.jsonl", content)

@@ -17,14 +17,17 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from hypothesis.errors import HypothesisWarning
 from on_images import cifar, folders, parquet, picture
-from on_runs import config, exported, metrics, profile, record, records, state, weights
+from on_runs import config, exported, metrics, plain_state, profile, record, records, state, weights
 from places import Draw, Places
 
 from spnet.training.finish import commit
 
 KINDS: dict[str, Callable[[Draw, Places], str]] = {
     kind.__name__: kind
-    for kind in (config, weights, state, metrics, record, records, exported, profile, picture, parquet, folders, cifar)
+    for kind in (
+        *(config, weights, state, plain_state, metrics, record, records, exported, profile),
+        *(picture, parquet, folders, cifar),
+    )
 }
 ROOM = 8 << 30
 """Bytes of address space that spoilt sizes may take, beyond what the process has: no case may take the machine."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from spnet.errors import UserError, out_of_memory
 from spnet.runs.config import RunConfig
 from spnet.runs.record import ROW, misfit
-from spnet.runs.weights import not_finite
+from spnet.runs.weights import unfit
 
 LOGGED = ("epoch", "phase", "time", "seconds", "train_images", "cost_ratio")
 """What every row of a log has, and what is read from it when the run ends."""
@@ -110,4 +110,4 @@ def _plain(value: Any) -> bool:
 
 def _tensors(state: Any) -> bool:
     named = isinstance(state, dict) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items())
-    return named and all(not value.is_sparse for value in state.values()) and not_finite(state) is None
+    return named and all(not value.is_sparse for value in state.values()) and unfit(state) is None

@@ -1,14 +1,13 @@
 """A plain state dict on disk: safetensors, or what `torch.save` wrote. Tensors are read, nothing is executed."""
 
 import hashlib
-import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from spnet.errors import UserError
+from spnet.errors import UserError, out_of_memory
 from spnet.runs import weights
 
 NESTED = ("state_dict", "model_state_dict", "model", "ema_state_dict")
@@ -25,14 +24,16 @@ def read_state(path: Path) -> dict[str, Tensor]:
     """
     try:
         state = weights.read(path) if path.suffix == ".safetensors" else _torch_file(path)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+    except Exception as error:  # a damaged file raises almost anything: pickle, zip, EOF, runtime errors
+        if out_of_memory(error):
+            raise
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise UserError(
             f"{path} holds no state dict that can be read without running code ({reason[0][:100]}): give a safetensors "
             "file, or one that torch.save wrote of model.state_dict()."
         ) from error
-    if (name := weights.not_finite(state)) is not None:
-        raise UserError(f"{path}: '{name}' holds NaN or infinite values.")
+    if (wrong := weights.unfit(state)) is not None:
+        raise UserError(f"{path}: {wrong}.")
     return state
 
 

@@ -41,15 +41,17 @@ def read(path: Path) -> dict[str, Tensor]:
         raise OSError(str(error)) from error
     if expected is not None and expected != checksum(state):
         raise OSError("its bytes are not those that were written")
-    if (name := not_finite(state)) is not None:
-        raise OSError(f"'{name}' holds NaN or infinite values")
+    if (wrong := unfit(state)) is not None:
+        raise OSError(wrong)
     return state
 
 
-def not_finite(state: Mapping[str, Tensor]) -> str | None:
-    """The first tensor that float32 cannot hold as finite numbers; None if all are fine."""
+def unfit(state: Mapping[str, Tensor]) -> str | None:
+    """What is wrong with the first tensor that no training leaves: values that float32 cannot hold as finite numbers,
+    or variances below 0; None if all are fine."""
     for name, value in state.items():
-        fine = value.is_complex() is False and bool(value.to(torch.float32).isfinite().all())
-        if not fine:
-            return name
+        if value.is_complex() or not bool(value.to(torch.float32).isfinite().all()):
+            return f"'{name}' holds NaN or infinite values"
+        if name.endswith("running_var") and bool((value < 0).any()):
+            return f"'{name}' holds variances below 0"
     return None
