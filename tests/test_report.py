@@ -19,9 +19,8 @@ from tiny import part
 from spnet import data
 from spnet.errors import UserError
 from spnet.report import write_report
-from spnet.report.charts import Line, Mark, heat_map, histogram, line_chart
-from spnet.report.charts.scale import fitted, whole_ticks
 from spnet.report.command import command
+from spnet.report.figures import Line, Mark, Point, heat_map, histogram, line_chart, sample, scatter, theme
 from spnet.report.groups import group
 from spnet.report.markup import Markup, element
 from spnet.report.numbers import duration, fixed, significant, standard_error
@@ -622,39 +621,102 @@ def test_numbers_as_they_are_written() -> None:
     )
 
 
+def words_in(drawn: str) -> list[str]:
+    """What is written in a drawing, in order."""
+    return re.findall(r"<text[^>]*>([^<]*)", drawn)
+
+
 @pytest.mark.parametrize(
-    "values", [[], [0.0], [5.0, 5.0], [1e-9, 2e-9], [1e6, 3e6], [-2.0, 7.0], [math.nan, 1.0], [99.999, 100.0]]
+    "values",
+    [[], [None], [0.0], [5.0, 5.0], [1e-9, 2e-9], [1e6, 3e6], [-2.0, 7.0], [None, 1.0], [99.999, 100.0], [2.0] * 400],
 )
-def test_scales_hold_their_values_and_have_ticks(values: list[float]) -> None:
-    scale = fitted(values, 0.0, 100.0)
-    for value in values:
-        assert math.isnan(value) or 0 <= scale(value) <= 100
-    ticks = scale.ticks()
-    assert 1 <= len(ticks) <= 12 and all(-1e-6 <= scale(v) <= 100 + 1e-6 for v, _ in ticks)
-    assert len({label for _, label in ticks}) == len(ticks)
+@pytest.mark.parametrize("log", [False, True])
+def test_any_values_have_a_curve_inside_and_ticks_that_differ(values: list[float | None], log: bool) -> None:
+    x = [float(i + 1) for i in range(len(values))]
+    drawn = line_chart(x, [Line("a", values)], y_title="loss", log=log)
+    assert drawn == line_chart(x, [Line("a", values)], y_title="loss", log=log)
+    curve = re.search(r'class="curve s0"><path d="M([0-9.]+) ([0-9.]+)', drawn)
+    assert (curve is not None) == any(v is not None for v in values)
+    assert curve is None or theme.TOP <= float(curve[2]) <= theme.HEIGHT - theme.BOTTOM
+    ticks = re.findall(r"text-anchor:end[^>]*>([^<]*)", drawn)
+    assert 2 <= len(ticks) <= 12 and len(set(ticks)) == len(ticks)
 
 
-@pytest.mark.parametrize(("low", "high"), [(1, 1), (1, 2), (1, 6), (1, 12), (5, 60), (1, 349), (1, 100000)])
-def test_epoch_ticks_are_whole_and_few(low: int, high: int) -> None:
-    ticks = whole_ticks(low, high)
-    assert ticks[0] == low and ticks[-1] == high and len(ticks) <= 8 and ticks == sorted(set(ticks))
+@pytest.mark.parametrize("last", [1, 2, 6, 12, 60, 349, 100000])
+def test_epoch_ticks_are_whole_and_few(last: int) -> None:
+    drawn = line_chart([1.0, float(last)] if last > 1 else [1.0], [Line("", [0.5] * min(last, 2))], y_title="")
+    ticks = [int(tick.replace(",", "")) for tick in re.findall(r"text-anchor:middle[^>]*>([0-9.,]+)<", drawn)]
+    assert 1 <= len(ticks) <= 8 and ticks == sorted(set(ticks)) and ticks[0] >= 1 and ticks[-1] <= last
 
 
-def test_charts_of_nothing_and_of_little() -> None:
-    assert "<svg" in line_chart([], [], y_title="y")
-    assert "<circle" in line_chart(
-        [1.0], [Line("a", [None]), Line("b", [2.0])], y_title="y", log=True, marks=[Mark(1, "p")]
-    )
-    assert (
-        "<svg" in histogram([], x_title="x", y_title="y")
-        and histogram([3.0, 3.0], x_title="x", y_title="y").count("<rect") == 1
-    )
+def test_losses_over_decades_get_a_logarithmic_axis() -> None:
+    def drawn(*values: float) -> str:
+        return line_chart([1.0, 2.0], [Line("", values)], y_title="loss", log=True)
+
+    assert "loss (logarithmic)" in drawn(0.01, 2.0) and {"0.01", "0.1", "1", "10"} <= set(words_in(drawn(0.01, 2.0)))
+    for values in ((0.1, 2.0), (-0.01, 2.0), (0.0, 2.0)):
+        assert "logarithmic" not in drawn(*values)
+
+
+def test_figures_of_nothing_and_of_little() -> None:
+    assert "<svg" in line_chart([], [], y_title="y") and "<svg" in scatter([], x_title="x", y_title="y")
+    drawn = line_chart([1.0], [Line("a", [None]), Line("b", [2.0])], y_title="y", log=True, marks=[Mark(1, "p")])
+    assert "b 2.00" in words_in(drawn) and 'class="curve s0"' in drawn and "phase p" in drawn
+    assert "<svg" in histogram([], x_title="x", y_title="y")
+    equal = histogram([3.0, 3.0], x_title="x", y_title="y", unit=" %")
+    assert equal.count('class="bar"') == 1 and "mean 3.0 %" in words_in(equal) and "n = 2" in equal
     assert "<svg" in heat_map([], [], [], row="r", column="c")
-    drawn = heat_map([[0.5, None], [0.0, 1.0]], ["a", "b"], ["1", "2"], row="r", column="c", written=True)
-    assert "r a, c 1: 50.0 %" in drawn and "r a, c 2: \N{EN DASH}" in drawn
+    cells = heat_map([[0.5, None], [0.0, 1.0]], ["a", "b"], ["1", "2"], row="r", column="c", written=True)
+    assert "r a, c 1: 50.0 %" in cells and "r a, c 2: \N{EN DASH}" in cells
+    assert {"r", "c", "a", "b", "1", "2", "0 %", "100 %", "50", "0", "100"} <= set(words_in(cells))
 
 
-def test_a_gap_is_left_open() -> None:
-    drawn = line_chart([1.0, 2.0, 3.0, 4.0], [Line("a", [1.0, 2.0, None, 4.0])], y_title="y")
-    path = re.search(r'd="(M[^"]*)"[^>]*class="curve"', drawn)
-    assert path is not None and path[1].count("M") == 2
+def test_a_lone_value_is_a_dot_and_a_gap_is_left_open() -> None:
+    many = [1.0, 2.0] * 20
+    curve = r'class="curve s0">(.*?)</g>'
+    whole, lone = (
+        re.search(curve, line_chart([float(i) for i in range(len(v))], [Line("a", v)], y_title="y"))
+        for v in (many, [*many, None, 1.0, None, *many])
+    )
+    assert whole is not None and whole[1].count("<path") == 1
+    assert lone is not None and lone[1].count("<path") == 2 and lone[1].count("translate") == 1
+    stroke = re.search(r'd="([^"]*)"', lone[1])
+    assert stroke is not None and stroke[1].count("M") >= 2
+
+
+def test_the_reference_line_and_the_phases_are_named() -> None:
+    marks, level = [Mark(1, "static"), Mark(3, "dynamic")], (7.0, "budget 7 %")
+    drawn = line_chart([1.0, 2.0, 3.0, 4.0], [Line("a", [1.0] * 4)], y_title="y", level=level, marks=marks)
+    assert {"budget 7 %", "static", "6"} <= set(words_in(drawn)) and "phase dynamic" in drawn
+
+
+def test_points_tell_their_figures_and_their_ladder() -> None:
+    rungs = [Point("s8", 1.0, 90.0, "s8: 90 %", joined="the ladder", hollow=True)]
+    rungs += [Point("s20", 2.0, 95.0, "s20: 95 %", joined="the ladder", hollow=True)]
+    drawn = scatter([*rungs, Point("own", 1.5, 94.0, "own: 94 %", 1, 0.1, 0.5)], x_title="x", y_title="y")
+    for title in ("the ladder", "s8: 90 %", "s20: 95 %", "own: 94 %"):
+        assert f"<title>{title}</title>" in drawn
+    assert {"s8", "s20", "own"} <= set(words_in(drawn)) and drawn.count('class="point s1"') == 3
+    crowd = scatter([Point("a long name", 1.0, 1.0, "")] * 18, x_title="", y_title="")
+    assert 1 <= words_in(crowd).count("a long name") <= 4
+
+
+def test_drawings_follow_the_page_and_cannot_clash() -> None:
+    """Every colour is a variable of the style sheet, whose light page has the colours of files; nothing has an id."""
+    css = (Path(theme.__file__).parents[1] / "style.css").read_text().replace("#fff;", "#ffffff;")
+    for name, value in [*theme.INKS.items(), *((f"c{i}", value) for i, value in enumerate(theme.COLOURS))]:
+        assert f"--{name}: {value};" in css, name
+    lines = [Line(str(style), [1.0, 2.0], style, ([1.0, 1.0], [3.0, 3.0])) for style in range(12)]
+    cells = heat_map([[0.2, None]], ["a very long name of a class"], ["1", "2"], row="r", column="c", written=True)
+    for drawn in (line_chart([1.0, 2.0], lines, y_title="y", level=(1.0, "l")), cells, sample(9, hollow=True)):
+        assert not re.search(r"#[0-9a-f]{6}| id=|xlink|xmlns|clip-path|<use|font", drawn)
+    assert len({sample(style, hollow=hollow) for style in range(12) for hollow in (False, True)}) == 24
+
+
+def test_any_name_can_be_drawn() -> None:
+    """A formula is no formula, what no page may hold is replaced, other scripts stay and nothing warns of them."""
+    name = "$x_1$ \x00\x1b\udcff \u6587 <b>&"
+    drawn = line_chart([1.0, 2.0], [Line(name, [1.0, 2.0])], y_title="y", marks=[Mark(1, name), Mark(2, name)])
+    assert "$x_1$ \ufffd" in drawn and "<b>" not in drawn
+    assert "\u6587 &lt;b&gt;&amp;" in scatter([Point(name, 1.0, 1.0, name)], x_title="x", y_title="y")
+    heat_map([[1.0]], [name], [name], row="r", column="c")

@@ -13,6 +13,7 @@ from spnet.data import Dataset
 from spnet.inference.calibrate import calibrate, mean_cost, reestimate_batch_norm
 from spnet.inference.evaluate import collect, percent
 from spnet.inference.sweep import BUDGETS, CONFIDENCES, EXIT_BUDGET, sweep
+from spnet.report.figures.theme import COST
 from spnet.report.sweep import HEAD, LINES, cells, picture, text
 
 ROW = {
@@ -153,9 +154,13 @@ def test_the_table_is_aligned_and_the_picture_has_its_lines(rows: list[dict]):
         end = lines[0].index(name) + len(name)
         assert all(len(line) <= end or line[end] == " " for line in lines), name
     drawn = picture(result).axes[0]
-    assert [line.get_label() for line in drawn.lines] == [name for name, *_ in LINES.values()]
-    styles = {(line.get_linestyle(), line.get_marker()) for line in drawn.lines}
-    assert len(styles) == len(LINES)
+    assert [line.get_label() for line in drawn.lines] == [*LINES.values(), "every block runs"]
+    assert drawn.get_title(loc="left") == heading.partition("  (")[0] and drawn.get_xlabel() == COST
+    assert (
+        len({str(line.get_marker()) for line in drawn.lines})
+        == len({str(line.get_color()) for line in drawn.lines})
+        == 5
+    )
     missed = [{**row, "missed": "no"} for row in rows]
     assert not picture({**result, "sweep": missed}).axes[0].lines
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from spnet.report.charts.scale import Bounds
+from spnet.report.figures.lines import Bounds
 from spnet.report.numbers import significant
 
 

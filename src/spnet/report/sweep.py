@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from spnet.files import write_json, write_text
 from spnet.inference.sweep import EXIT_BUDGET
+from spnet.report.figures import theme
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -15,13 +16,13 @@ HEAD = (
     "asked %", "exit at", "new BN", "calibrated %", "accuracy %", "MMACs", "GFLOPs", "% of static", "off by %",
     "exec. rate", "paths", "note",
 )  # fmt: skip
-LINES: dict[tuple[bool, bool, bool], tuple[str, str, str, str]] = {
-    (True, False, False): ("budget", "-", "o", "0.0"),
-    (True, False, True): ("budget, batch norm re-estimated", "--", "s", "0.45"),
-    (False, True, False): ("early exit", ":", "^", "0.0"),
-    (True, True, False): (f"early exit and budget {EXIT_BUDGET:g}", "-.", "D", "0.45"),
+LINES: dict[tuple[bool, bool, bool], str] = {
+    (True, False, False): "budget",
+    (True, False, True): "budget, batch norm re-estimated",
+    (False, True, False): "early exit",
+    (True, True, False): f"early exit and budget {EXIT_BUDGET:g}",
 }
-"""(has a budget, has an exit, re-estimated) -> name, dashes, marker and grey: lines told apart without colour."""
+"""(has a budget, has an exit, re-estimated) -> name of the line."""
 
 
 def cells(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
@@ -80,22 +81,22 @@ def text(result: dict[str, Any]) -> str:
     return "\n".join([f"{title(result)}  (executor {result['executor']}, {result['threads']} threads)", "", *lines])
 
 
+@theme.styled()
 def picture(result: dict[str, Any]) -> "Figure":
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 4), layout="constrained")
     axes = figure.add_subplot()
-    for kind, (name, dashes, marker, grey) in LINES.items():
+    for style, (kind, name) in enumerate(LINES.items()):
         mine = [row for row in result["sweep"] if "missed" not in row and _kind(row) == kind]
         mine.sort(key=lambda row: row["cost_ratio"])
         if mine:
             x, y = [100 * row["cost_ratio"] for row in mine], [row["accuracy"] for row in mine]
-            axes.plot(x, y, dashes, marker=marker, color=grey, label=name, linewidth=1.6, markersize=5)
-    axes.set_xlabel("multiply-adds per image, % of the static network")
-    axes.set_ylabel("test accuracy, %")
-    axes.set_title(title(result), fontsize=9)
+            axes.plot(x, y, linestyle=theme.dash(style), marker=theme.marker(style), markersize=5, label=name)
     if axes.lines:
-        axes.legend(fontsize=8)
+        axes.axvline(100, color=theme.INKS["soft"], linewidth=1, linestyle=":", label="every block runs")
+        axes.legend()
+    axes.set(xlabel=theme.COST, ylabel=theme.ACCURACY, title=title(result))
     return figure
 
 
@@ -105,7 +106,7 @@ def _kind(row: dict[str, Any]) -> tuple[bool, bool, bool]:
 
 def write(result: dict[str, Any], out: Path) -> None:
     """Write sweep.json, sweep.md, sweep.svg and sweep.png."""
-    from spnet.reproduction.output import markdown, write_figure
+    from spnet.reproduction.output import markdown
 
     write_json(out / FILE, result)
     made = result["made_with"]
@@ -122,4 +123,4 @@ def write(result: dict[str, Any], out: Path) -> None:
     )
     table = markdown(cells(result["sweep"]))
     write_text(out / "sweep.md", f"## {title(result)}\n\n{table}\n{how}\n\n{by}\n")
-    write_figure(out / "sweep", picture(result))
+    theme.save(out / "sweep", picture(result))

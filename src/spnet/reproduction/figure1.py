@@ -13,7 +13,7 @@ from torch import Tensor
 from spnet.backbones.base import Block
 from spnet.inference.runtimes.masked import masked
 from spnet.network.dynamic import DynamicNetwork
-from spnet.reproduction.output import write_figure
+from spnet.report.figures import theme
 from spnet.reproduction.plan import Plan
 from spnet.runs.config import RunConfig
 
@@ -33,6 +33,7 @@ def networks(plan: Plan) -> list[RunConfig]:
     return runs(plan)
 
 
+@theme.styled(axes__grid=False, axes__spines__bottom=False, image__cmap="gray")
 def write(plan: Plan, results: Path, folder: Path, out: Path) -> list[Path]:
     from matplotlib.figure import Figure
 
@@ -52,10 +53,10 @@ def write(plan: Plan, results: Path, folder: Path, out: Path) -> list[Path]:
         for i, image in enumerate(images):
             least, most = scales[i]
             row = axes[2 * i + network]
-            row[0].imshow(image.permute(1, 2, 0).squeeze().numpy(), cmap="gray")
+            row[0].imshow(image.permute(1, 2, 0).squeeze().numpy())
             row[0].set_ylabel(f"{dataset.classes[int(dataset.test.labels[chosen[i]])]}\n{name}", fontsize=7)
             for block, cell in enumerate(row[1:]):
-                cell.imshow(maps[block][i].numpy(), cmap="gray", vmin=least, vmax=most)
+                cell.imshow(maps[block][i].numpy(), vmin=least, vmax=most)
                 skipped = int(decisions[i, block]) == 0
                 if i == 0 and network == 0:
                     cell.set_title(f"block {block + 1}", fontsize=7)
@@ -67,9 +68,8 @@ def write(plan: Plan, results: Path, folder: Path, out: Path) -> list[Path]:
         "Mean feature map after every block, one grey scale an image\n"
         f"{plan.scale.datasets[0]}, {plan.scale.backbone}, seed {plan.seeds[0]}, "
         f"scale {plan.scale.name}",
-        fontsize=9,
     )
-    return write_figure(out / "figure1", figure)
+    return theme.save(out / "figure1", figure)
 
 
 def grey_scale(maps: list[Tensor], image: int) -> tuple[float, float]:

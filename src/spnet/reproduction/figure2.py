@@ -5,28 +5,29 @@ from pathlib import Path
 from typing import Any
 
 from spnet.jobs.runner import finished, record
-from spnet.reproduction.output import write_figure
+from spnet.report.figures import theme
 from spnet.reproduction.plan import Plan
 from spnet.runs.config import RunConfig
 
-LINES: tuple[tuple[str, dict[str, Any], str, str, str], ...] = (
-    ("dynamic", {}, "dynamic baseline", "-", "0.0"),
-    ("spnet", {"evolution": 0.0}, "SP-Net without evolution loss", "--", "0.35"),
-    ("spnet", {}, "SP-Net", "-.", "0.0"),
-    ("spnet", {"evolution": 0.1}, "SP-Net, evolution weight 0.1", ":", "0.35"),
+LINES: tuple[tuple[str, dict[str, Any], str], ...] = (
+    ("dynamic", {}, "dynamic baseline"),
+    ("spnet", {"evolution": 0.0}, "SP-Net without evolution loss"),
+    ("spnet", {}, "SP-Net"),
+    ("spnet", {"evolution": 0.1}, "SP-Net, evolution weight 0.1"),
 )
-"""Method, changes, name, dashes and grey of each line: told apart without colour."""
+"""Method, changes and name of each line."""
 
 
 def runs(plan: Plan) -> list[RunConfig]:
     data = plan.scale.datasets[0]
-    return [run for method, changes, *_ in LINES for run in plan.runs(data, method, **changes)]
+    return [run for method, changes, _ in LINES for run in plan.runs(data, method, **changes)]
 
 
 def networks(plan: Plan) -> list[RunConfig]:
     return []
 
 
+@theme.styled()
 def write(plan: Plan, results: Path, folder: Path, out: Path) -> list[Path]:
     from matplotlib.figure import Figure
 
@@ -34,23 +35,24 @@ def write(plan: Plan, results: Path, folder: Path, out: Path) -> list[Path]:
     figure = Figure(figsize=(6.4, 4), layout="constrained")
     axes = figure.add_subplot()
     begin = None
-    for method, changes, name, dashes, grey in LINES:
+    for style, (method, changes, name) in enumerate(LINES):
         records = [record(run, results) for run in plan.runs(data, method, **changes) if finished(run, results)]
         if not records:
             continue
         epochs, mean, low, high = band([r["curves"]["evolution_kl"] for r in records])
-        axes.plot(epochs, mean, dashes, color=grey, label=f"{name}, n = {len(records)}", linewidth=1.6)
+        hue, label = theme.colour(style), f"{name}, n = {len(records)}"
+        axes.plot(epochs, mean, color=hue, linestyle=theme.dash(style), label=label)
         if len(records) > 1:
-            axes.fill_between(epochs, low, high, color=grey, alpha=0.15, linewidth=0)
+            axes.fill_between(epochs, low, high, color=hue, alpha=0.15, linewidth=0)
         begin = slow_progress_begins(records[0])
     if begin is not None:
-        axes.axvline(begin, color="0.7", linewidth=0.8)
-        axes.text(begin, 0.02, " routers start", transform=axes.get_xaxis_transform(), fontsize=8, color="0.4")
+        axes.axvline(begin, color=theme.INKS["soft"], linewidth=0.8)
+        axes.text(begin, 0.02, " routers start", transform=axes.get_xaxis_transform(), color=theme.INKS["soft"])
     axes.set_xlabel("epoch")
-    axes.set_ylabel("KL between adjoining stages (nats)")
-    axes.set_title(f"{data}, {plan.scale.backbone}, scale {plan.scale.name}; band: one standard deviation", fontsize=9)
-    axes.legend(fontsize=8)
-    return write_figure(out / "figure2", figure)
+    axes.set_ylabel("KL between adjoining stages, nats")
+    axes.set_title(f"{data}, {plan.scale.backbone}, scale {plan.scale.name}; band: one standard deviation")
+    axes.legend()
+    return theme.save(out / "figure2", figure)
 
 
 def band(curves: list[list[float | None]]) -> tuple[list[int], list[float], list[float], list[float]]:

@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from spnet.build import build_network, create_method
-from spnet.reproduction.output import write_figure
+from spnet.report.figures import theme
 from spnet.reproduction.plan import Plan
 from spnet.runs.config import RunConfig
 
@@ -45,6 +45,7 @@ def _line(layer: nn.Module) -> str:
     return type(layer).__name__
 
 
+@theme.styled()
 def write(plan: Plan, results: Path, folder: Path, out: Path) -> list[Path]:
     from matplotlib.figure import Figure
 
@@ -53,12 +54,16 @@ def write(plan: Plan, results: Path, folder: Path, out: Path) -> list[Path]:
     axes = figure.add_subplot()
     axes.set_axis_off()
     axes.set(xlim=(0, 1), ylim=(-len(lines) - 0.4, 0.9))
-    axes.text(0.5, 0.55, "features before the block", ha="center", va="center", fontsize=9)
+    axes.text(0.5, 0.55, "features before the block", ha="center", va="center")
     for i, line in enumerate(lines):
-        box = {"boxstyle": "round,pad=0.4", "facecolor": "0.94", "edgecolor": "0.2"}
-        axes.text(0.5, -i - 0.4, line, ha="center", va="center", fontsize=9, bbox=box)
+        box = {"boxstyle": "round,pad=0.4", "facecolor": "0.94", "edgecolor": theme.INKS["soft"]}
+        axes.text(0.5, -i - 0.4, line, ha="center", va="center", bbox=box)
         axes.annotate(
-            "", (0.5, -i - 0.1), (0.5, -i + 0.3), arrowprops={"arrowstyle": "->", "color": "0.2"}, annotation_clip=False
+            "",
+            (0.5, -i - 0.1),
+            (0.5, -i + 0.3),
+            arrowprops={"arrowstyle": "->", "color": theme.INKS["soft"]},
+            annotation_clip=False,
         )
     axes.text(
         0.5,
@@ -68,4 +73,4 @@ def write(plan: Plan, results: Path, folder: Path, out: Path) -> list[Path]:
         va="center",
         fontsize=8,
     )
-    return write_figure(out / "figure3", figure)
+    return theme.save(out / "figure3", figure)

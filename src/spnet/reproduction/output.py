@@ -1,16 +1,12 @@
-"""Writing tables and figures: Markdown, CSV, LaTeX and HTML; SVG and PNG."""
+"""Writing tables: Markdown, CSV, LaTeX and HTML."""
 
 import csv
 import html
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from spnet.files import write_bytes, write_text
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from spnet.files import write_text
 
 
 @dataclass(frozen=True)
@@ -29,21 +25,6 @@ def write_tables(stem: Path, tables: list[Printed], foot: list[str]) -> list[Pat
     for suffix, text in texts.items():
         file = stem.with_name(stem.name + suffix)
         write_text(file, text(tables, foot))
-        files.append(file)
-    return files
-
-
-def write_figure(stem: Path, figure: "Figure") -> list[Path]:
-    """Write `stem`.svg and .png; the same figure gives the same bytes."""
-    from matplotlib import rc_context
-
-    files = []
-    for form, dated in (("svg", {"Date": None}), ("png", {})):
-        file = stem.with_name(f"{stem.name}.{form}")
-        drawn = io.BytesIO()
-        with rc_context({"svg.hashsalt": "spnet"}):
-            figure.savefig(drawn, dpi=150, format=form, metadata=dated)
-        write_bytes(file, drawn.getvalue())
         files.append(file)
     return files
 

@@ -2,8 +2,7 @@
 
 from itertools import accumulate
 
-from spnet.report.charts import heat_map
-from spnet.report.charts.scale import whole_ticks
+from spnet.report.figures import heat_map
 from spnet.report.layout import figure, note, section, warning
 from spnet.report.markup import Markup
 from spnet.report.run import Run
@@ -22,16 +21,13 @@ def execution_rates(run: Run, columns: int) -> Markup | None:
     spans = [(int(epochs[i * every]), int(epochs[min(len(epochs), (i + 1) * every) - 1])) for i in range(len(groups))]
     names = [str(a) if a == b else f"{a}-{b}" for a, b in spans]
     ends = list(accumulate(run.stage_lengths(blocks)))[:-1]
-    first, last = spans[0][0], spans[-1][1]
-    shown = whole_ticks(first, last) if last > first else [first]
-    ticks = {(tick - first) // every: str(tick) for tick in shown}
     drawn = heat_map(
         grid,
         [str(block + 1) for block in range(blocks)],
         names,
         row="block",
         column="epoch",
-        x_ticks=sorted(ticks.items()),
+        numbered=(spans[0][0], every),
         row_breaks=ends,
     )
     words = (

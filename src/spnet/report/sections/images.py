@@ -2,7 +2,7 @@
 
 from itertools import accumulate
 
-from spnet.report.charts import heat_map, histogram
+from spnet.report.figures import heat_map, histogram
 from spnet.report.layout import figure, note, section
 from spnet.report.markup import Markup, element
 from spnet.report.numbers import percent_of

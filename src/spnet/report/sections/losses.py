@@ -1,6 +1,6 @@
 """What training minimised: every weighted term and its share of the gradient; and how each stage classifies."""
 
-from spnet.report.charts import Line, line_chart
+from spnet.report.figures import Line, line_chart
 from spnet.report.layout import figure
 from spnet.report.markup import Markup
 from spnet.report.measures import one_decimal

@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 
-from spnet.report.charts import SHAPES, Line, line_chart
-from spnet.report.charts.frame import colour, dash
+from spnet.report.figures import Line, line_chart, sample
 from spnet.report.groups import Group, last_epoch
 from spnet.report.layout import figure
 from spnet.report.markup import Markup, element
@@ -14,12 +13,8 @@ def legend(groups: Sequence[Group]) -> Markup:
     """Name, colour, dashes and shape of every group, for all charts of the comparison."""
     items = []
     for g in groups:
-        stroke = element("path", d="M2 8H34", stroke=colour(g.style), stroke_dasharray=dash(g.style), class_="curve")
-        fill = "var(--paper)" if g.static else colour(g.style)
-        shape = element("path", d=SHAPES[g.style % len(SHAPES)](18, 8), fill=fill, stroke=colour(g.style))
-        sample = element("svg", stroke, shape, viewBox="0 0 36 16", aria_hidden="true")
         count = f" ({len(g.runs)} seeds)" if len(g.runs) > 1 else ""
-        items.append(element("li", sample, g.name + count, data_style=g.style))
+        items.append(element("li", sample(g.style, hollow=g.static), g.name + count, data_style=g.style))
     return element("ul", *items, class_="legend")
 
 

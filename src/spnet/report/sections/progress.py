@@ -1,6 +1,6 @@
 """Accuracy and cost over the epochs, the phases marked."""
 
-from spnet.report.charts import Line, Mark, line_chart
+from spnet.report.figures import Line, Mark, line_chart
 from spnet.report.layout import figure
 from spnet.report.markup import Markup
 from spnet.report.measures import one_decimal

@@ -1,6 +1,6 @@
 """How steady the decisions and the features are, epoch after epoch."""
 
-from spnet.report.charts import Line, line_chart
+from spnet.report.figures import Line, line_chart
 from spnet.report.layout import figure
 from spnet.report.markup import Markup
 from spnet.report.measures import STABILITY

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from spnet.report.charts import Point, scatter
+from spnet.report.figures import Point, scatter
 from spnet.report.groups import Group
 from spnet.report.layout import figure
 from spnet.report.markup import Markup
