@@ -243,6 +243,7 @@ def page_of(*folders: Path) -> Page:
 
 def test_one_run_shows_every_section_and_its_headline_figures(tmp_path: Path) -> None:
     page = page_of(make_run(tmp_path / "run"))
+    assert page.raw == page_of(tmp_path / "run").raw, "a page of the same run is the same"
     for words in (*SECTIONS, *FIGURES):
         assert words in page.text
     for words in ("97.33 %", "n = 450", "70.2 %", "1.755 MMACs", "0.00351 GFLOPs", "95.33 %", "96.33 %", "30 s"):
@@ -441,6 +442,7 @@ def test_several_runs_are_compared(tmp_path: Path) -> None:
         "Means over the finished runs",
         "97.50 ± 0.71",
         "Accuracy against cost on digits",
+        "Test set, n = 450 images.",
     ):
         assert words in page.text, words
     for words in (

@@ -23,7 +23,9 @@ def draw(result: dict[str, Any], file: Path) -> bool:
         axes = figure.add_subplot(1, len(records), position)
         rows = sorted(record["dynamic"], key=lambda r: r["cost"])
         across = [100 * r["cost"] for r in rows]
-        axes.plot(across, [r["mac_ideal"] for r in rows], "+:", color=theme.INKS["soft"], label="by multiply-adds")
+        axes.plot(
+            across, [r["mac_ideal"] for r in rows], "+:", color=theme.INKS["soft"], label="ideal, by multiply-adds"
+        )
         for style, name in enumerate(dict.fromkeys(r["variant"] for r in rows)):
             for own, marker, dashes in ((False, theme.marker(style), theme.dash(style)), (True, "*", "")):
                 mine = [r for r in rows if r["variant"] == name and isinstance(r["rate"], str) == own]

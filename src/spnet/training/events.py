@@ -1,7 +1,8 @@
 """TensorBoard events beside the JSON lines: every number of an epoch's row as a scalar.
 
-Written here record by record: torch's `SummaryWriter` writes in a thread, where a full disk ends in a traceback, and
-opens another file at each resume. Where TensorBoard is not installed there are no events; the JSON lines say the same.
+TensorBoard's own `RecordWriter` frames each record, but this file writes it: `EventFileWriter`, and torch's
+`SummaryWriter` on top of it, always write in a thread, where a full disk ends in a traceback, and start another file
+at each resume. Where TensorBoard is not installed there are no events; the JSON lines say the same.
 """
 
 import importlib.util

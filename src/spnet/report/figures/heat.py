@@ -52,6 +52,7 @@ def heat_map(
     with theme.styled(**theme.IN_PAGE, axes__grid=False):
         axes = theme.chart(column, row, left=left, top=TOP, height=TOP + theme.BOTTOM + high * down)
         axes.set(xlim=(start, start + step * across), ylim=(down - 0.5, -0.5), yticks=[])
+        axes.spines[:].set_visible(True)
         if grid and columns:
             _shares(axes, grid)
         for at in row_breaks:
@@ -107,7 +108,8 @@ def _key(axes: "Axes") -> None:
     height, right, soft = axes.figure.bbox.height, theme.WIDTH - theme.RIGHT, theme.INKS["soft"]
     size = (90 / theme.WIDTH, 10 / height)
     key = axes.figure.add_axes(((right - 134) / theme.WIDTH, 1 - 14 / height, *size))  # type: ignore[union-attr]
-    key.set_axis_off()
+    key.set(xticks=[], yticks=[])
+    key.spines[:].set_visible(True)
     _shares(key, [[0, 0.25, 0.5, 0.75, 1]])
     theme.write(axes, right - 138, 13, "0 %", ha="right", color=soft)
     theme.write(axes, right - 40, 13, "100 %", color=soft)

@@ -28,7 +28,7 @@ MARKERS = "os^Dv"
 
 WIDTH, HEIGHT = 400.0, 240.0
 """Units of a drawing in the page: about pixels. Narrow, so that text stays readable at the width of a phone."""
-LEFT, RIGHT, TOP, BOTTOM = 46.0, 12.0, 20.0, 36.0
+LEFT, RIGHT, TOP, BOTTOM = 46.0, 12.0, 24.0, 36.0
 CHARACTER = 6.7
 
 _STYLE: dict[Any, Any] = {

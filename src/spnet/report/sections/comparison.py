@@ -38,6 +38,7 @@ def _digits(digits: int) -> Callable[[float], str]:
 
 
 accuracy = _final("accuracy")
+images = _final("n")
 
 
 def cost(run: Run) -> float | None:
@@ -47,7 +48,7 @@ def cost(run: Run) -> float | None:
 
 COLUMNS = (
     Column("accuracy, %", accuracy, _digits(2)),
-    Column("n, images", _final("n"), _digits(0)),
+    Column("n, images", images, _digits(0)),
     Column("cost, MMACs", cost, _digits(3)),
     Column("cost, GFLOPs", _final("gflops_mean"), _digits(5)),
     Column("cost, % of static", _final("cost_ratio", 100), _digits(1)),

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 
 from spnet.report.figures import Point, scatter
+from spnet.report.figures.theme import ACCURACY
 from spnet.report.groups import Group
 from spnet.report.layout import figure
 from spnet.report.markup import Markup
 from spnet.report.numbers import finite, fixed, percent_of
-from spnet.report.sections.comparison import accuracy, cost
+from spnet.report.sections.comparison import accuracy, cost, images
 
 LADDER = "the static ladder: networks that run every block"
 
@@ -15,13 +16,15 @@ LADDER = "the static ladder: networks that run every block"
 def trade_off(groups: Sequence[Group]) -> list[Markup]:
     """Accuracy against cost; one chart for each data set."""
     by_data: dict[str, list[Point]] = {}
+    counts: dict[str, set[float]] = {}
     for g in groups:
         by_data.setdefault(g.runs[0].data, []).extend(_points(g))
+        counts.setdefault(g.runs[0].data, set()).update(n for run in g.runs if (n := images(run)) is not None)
     return [
         figure(
             f"Accuracy against cost on {data}",
-            scatter(points, x_title="cost per image, MMACs", y_title="test accuracy, %"),
-            _about(points),
+            scatter(points, x_title="cost per image, MMACs", y_title=ACCURACY),
+            _about(points, sorted(counts[data])),
         )
         for data, points in by_data.items()
         if points
@@ -55,8 +58,8 @@ def _points(g: Group) -> list[Point]:
     return points
 
 
-def _about(points: Sequence[Point]) -> str:
-    words = "Test set. "
+def _about(points: Sequence[Point], counts: Sequence[float]) -> str:
+    words = f"Test set, n = {' or '.join(fixed(n, 0) for n in counts)} images. "
     if any(p.hollow for p in points):
         words += (
             "Hollow points joined by a grey line: the static ladder, networks that run every block. A dynamic network "
