@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from spnet.data import Dataset, Source
     from spnet.inference.cascade import Model
     from spnet.runs.config import RunConfig
+    from spnet.runs.facts import Facts
 
 HELP = "run folder, the name of a shipped network, or several from cheap to dear as a cascade: A+B"
 ENOUGH = 500
@@ -25,7 +26,7 @@ class Named:
     names: tuple[str, ...]
     net: "Model"
     configs: "tuple[RunConfig, ...]"
-    facts: dict[str, Any]
+    facts: "Facts"
 
     @property
     def config(self) -> "RunConfig":
@@ -40,12 +41,11 @@ class Named:
         """How long it was trained: `epochs` of each run and `student_passes` in all; nothing where a run lacks a record
         that can be read."""
         from spnet.errors import UserError
-        from spnet.runs.folder import read_result
         from spnet.runs.open import run_folder
-        from spnet.runs.record import student_passes
+        from spnet.runs.record import read_result
 
         try:
-            passes = [student_passes(read_result(run_folder(name) / "result.json")) for name in self.names]
+            passes = [read_result(run_folder(name) / "result.json").passes for name in self.names]
         except UserError:
             return {}
         epochs = [config.training.epochs for config in self.configs]

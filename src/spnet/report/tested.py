@@ -83,7 +83,7 @@ def run_test_images(run: Run, load_data: LoadData) -> Tested:
 
 
 def _difference(run: Run, accuracy: float, cost: float) -> str:
-    told, told_cost = finite(run.final.get("accuracy")), finite(run.final.get("cost_ratio"))
+    told, told_cost = finite(run.final.accuracy), finite(run.final.cost_ratio)
     if told is None or told_cost is None or (abs(told - accuracy) <= 0.2 and abs(told_cost - cost) <= 0.005):
         return ""
     return (

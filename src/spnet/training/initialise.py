@@ -40,7 +40,7 @@ def _from_run(net: DynamicNetwork, folder: Path, classes: list[str]) -> str:
         given = weights.read(folder / "model.safetensors")
     except OSError as error:
         raise UserError(f"--init {folder}: its model.safetensors cannot be read ({error}).") from error
-    same = list(facts["classes"]) == classes
+    same = list(facts.classes) == classes
     own = net.state_dict()
     fitting = {name: given[name] for name in own if _fits(name, own[name], given.get(name), same)}
     new = [name for name in own if name not in fitting and name not in OWN]
