@@ -107,7 +107,7 @@ class EpochRow(Figures):
             of the gradients' norms.
         train_accuracy, train_macs_mean: over the epoch's batches, augmentation and noise included.
         validation_accuracy: percent, of images held out of training; `probe_accuracy`: of training images.
-        flips: share of the decisions that differ from the epoch before.
+        flips: share of the decisions that differ from the epoch before; NaN in the first.
         path_agreement: share of the decisions that stay the same when an image is augmented.
         always_run, always_skipped: blocks about which nothing is decided; None where there is no router.
         lr: of the last step. time: seconds since 1970. seconds: the epoch took. train_images: drawn.
@@ -123,7 +123,7 @@ class EpochRow(Figures):
     train_macs_mean: float = NAN
     validation_accuracy: float = NAN
     probe_accuracy: float = NAN
-    flips: float = NAN
+    flips: float = always(NAN)
     path_agreement: float = NAN
     always_run: tuple[int, ...] | None = None
     always_skipped: tuple[int, ...] | None = None
