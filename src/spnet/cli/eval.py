@@ -114,8 +114,7 @@ def _evaluate(engine: "Engine", named: Named, test: "Source", batch: int, plain:
 
 
 def _data(args: argparse.Namespace, named: Named) -> "Dataset":
-    dataset = named.data(args.data, workers=args.workers, cache_gb=args.cache_gb)
-    return dataset.mirrored(named.config.training.flip)
+    return named.data(args.data, workers=args.workers, cache_gb=args.cache_gb)
 
 
 def _identity(args: argparse.Namespace, named: Named, executor: str) -> dict[str, Any]:

@@ -79,10 +79,9 @@ def _base(named: argparse.Namespace) -> Any:
 
         return read_config(Path(named.resume))[0]
     if named.init and not named.recipe and not _chooses(named) and not Path(named.init).is_file():
-        from spnet.runs.folder import read_config
-        from spnet.runs.open import run_folder
+        from spnet.runs.run import Run
 
-        return read_config(run_folder(named.init))[0]
+        return Run(named.init).config
     start = recipe(named.recipe) if named.recipe else (recipe("digits") if not _chooses(named) else None)
     if start is None:
         start = RunConfig(settings=dict(recipe("digits").settings) if _on_digits(named) else {})
@@ -202,8 +201,7 @@ def _train(args: argparse.Namespace, config: Any, asked: bool) -> dict[str, Any]
 def _data_of(args: argparse.Namespace, config: Any, init: Path | None) -> str:
     """Where the images lie: as the command says, else where they lay for the run that is continued or started from."""
     from spnet.data.spec import sized_as
-    from spnet.runs.facts import home_of_data
-    from spnet.runs.folder import read_config
+    from spnet.runs.run import Run
 
     if args.data:
         if args.resume and args.data.partition(":")[0] != config.data_name:
@@ -212,8 +210,8 @@ def _data_of(args: argparse.Namespace, config: Any, init: Path | None) -> str:
     origin = Path(args.resume) if args.resume else init
     if origin is None or origin.is_file():
         return config.data
-    before, record = read_config(origin)
-    return home_of_data(config.data, record) if before.data == config.data else config.data
+    before = Run(origin)
+    return before.home if before.config.data == config.data else config.data
 
 
 def _stalled(args: argparse.Namespace, rows: "list[EpochRow]") -> str:

@@ -56,12 +56,12 @@ def run_test_images(run: Run, load_data: LoadData) -> Tested:
     from spnet.data.match import matched
     from spnet.inference.evaluate import collect
     from spnet.runs.facts import home_of_data
-    from spnet.runs.folder import load_network
+    from spnet.runs.open import load
 
     if not (run.folder / "model.safetensors").is_file():
         raise UserError(f"{run.folder / 'model.safetensors'} does not exist")
     try:
-        net = load_network(run.folder)
+        net = load(run.folder)
     except KeyError as error:
         raise UserError(f"config.json lacks {error}") from error
     dataset = load_data(home_of_data(run.config.data, run.facts))

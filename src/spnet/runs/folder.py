@@ -115,13 +115,15 @@ def load_weights(net: DynamicNetwork, path: Path) -> None:
     fit_state(net, state, path)
 
 
-def named(init: Path | None) -> Start | None:
+def named(init: Path | DynamicNetwork | None) -> Start | None:
     """The run, or the file, whose weights are the start, as config.json and result.json name it; None for fresh ones.
 
     A fact about a run, no part of its hash; the last part of the name only, for its place means nothing elsewhere.
     """
     if init is None:
         return None
+    if isinstance(init, DynamicNetwork):
+        return Start("a network", weights.checksum(init.state_dict())[:12])
     return Start(init.absolute().name, read_config(init)[0].hash if init.is_dir() else digest(init))
 
 

@@ -80,6 +80,11 @@ class Evaluation(Figures):
         calibration_cost: the cost reached on the images it was calibrated on.
         missed: why no threshold meets the budget; empty where it is met.
         members: of a cascade, which has no fixed path; empty for a network.
+
+    Example:
+        >>> figures = spnet.Run("runs/digits").result.final
+        >>> figures.met, figures.n, figures.macs_mean == figures.cost_ratio * figures.macs_static
+        (True, 40, True)
     """
 
     accuracy: float = NAN

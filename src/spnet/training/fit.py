@@ -51,7 +51,7 @@ def fit(
     dataset: Dataset,
     out: Path,
     *,
-    init: Path | None = None,
+    init: Path | DynamicNetwork | None = None,
     resume: bool = False,
     time_limit: float | None = None,
     devices: int = 1,
@@ -66,7 +66,7 @@ def fit(
 
     Args:
         init: another run's folder, whose backbone (and whatever else fits) is the start; or a file with a state dict of
-            the original network.
+            the original network; or a network that the config describes.
         resume: continue the run that `out` holds.
         time_limit: seconds; when another epoch would not fit, stop with a resumable folder.
         devices: processes, each on a CUDA device of its own (or all on the processor); they share every batch.
@@ -131,7 +131,11 @@ def fit(
 
 
 def _follow(
-    place: Place, config: RunConfig, dataset: Dataset, init: Path | None, state: dict[str, object] | None
+    place: Place,
+    config: RunConfig,
+    dataset: Dataset,
+    init: Path | DynamicNetwork | None,
+    state: dict[str, object] | None,
 ) -> None:
     """The part of another process in a run: every step, and nothing else."""
     reuse_freed_memory()
