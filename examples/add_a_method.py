@@ -94,10 +94,8 @@ def main() -> None:
         result = fit(run, digits, Path(folder) / "run").result
         net = spnet.load(Path(folder) / "run")
     assert result is not None
-    figures = result["final"]
-    print(
-        f"{run.method}: {figures['accuracy']:.1f} % at {100 * figures['cost_ratio']:.0f} % of static after four epochs"
-    )
+    figures = result.final
+    print(f"{run.method}: {figures.accuracy:.1f} % at {100 * figures.cost_ratio:.0f} % of static after four epochs")
     path = spnet.Engine(net, "branching")(digits.test.images[:1]).decisions[0].tolist()
     print(f"the first test image ran blocks {[i for i, option in enumerate(path) if option]} of {len(path)}")
 

@@ -36,7 +36,7 @@ from spnet.jobs.runner import finished, run_all  # noqa: E402
 from spnet.reproduction.plan import Plan  # noqa: E402
 from spnet.reproduction.scales import SCALES, Scale  # noqa: E402
 from spnet.runs.config import RunConfig  # noqa: E402
-from spnet.runs.folder import read_metrics  # noqa: E402
+from spnet.runs.record import read_metrics  # noqa: E402
 from spnet.training.devices import resolve_precision, take_place  # noqa: E402
 from spnet.training.finish import made_with  # noqa: E402
 
@@ -110,7 +110,7 @@ def arguments() -> argparse.Namespace:
 def run(args: argparse.Namespace, size: Size) -> int:
     deadline = time.monotonic() + args.time_limit - min(20.0, 0.1 * args.time_limit)  # the rest is for packing
     device = take_place().device
-    here = made_with(resolve_precision("auto", device))
+    here = asdict(made_with(resolve_precision("auto", device)))
     say(f"{here['hardware']}, torch {here['torch']}, {device}, {here['precision']}")
     record = args.work / "gpu.json"
     said = proven(size, device, here, args.ways, record)

@@ -7,7 +7,6 @@ from typing import Any
 
 from spnet.jobs.board import Board
 from spnet.reproduction.lines import Row, collect
-from spnet.reproduction.methods import at
 from spnet.reproduction.scales import Scale
 from spnet.reproduction.table import table
 from spnet.runs.config import RunConfig
@@ -55,7 +54,7 @@ def show_runs(runs: Sequence[RunConfig], states: Sequence[dict[str, Any]], scale
     rows = []
     for (data, method), these in kinds.items():
         for budget in (None,) if method == "static" else scale.budgets:
-            name, where = (f"{data} {method}", "last") if budget is None else (f"{data} {method} {budget}", at(budget))
-            rows.append(Row(name, tuple(these), where))
+            name = f"{data} {method}" if budget is None else f"{data} {method} {budget}"
+            rows.append(Row(name, tuple(these), budget))
     for cells in table(collect(rows, results)):
         say(" | ".join(cells))

@@ -9,16 +9,17 @@ that trained it stay behind.
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from spnet.errors import UserError
-from spnet.files import read_json, write_bytes, write_json, write_text
-from spnet.jobs.runner import with_curves
+from spnet.files import write_bytes, write_text
+from spnet.jobs.runner import with_curves, without_place
 from spnet.report.card import card
 from spnet.runs.config import RunConfig
-from spnet.runs.folder import read_config, without_place
+from spnet.runs.folder import read_config, write_config
 from spnet.runs.open import load, run_folder
+from spnet.runs.record import RunResult, read_result, write_result
 
 WEIGHTS = Path(__file__).parent.parent / "src" / "spnet" / "weights"
 
@@ -27,55 +28,53 @@ def ship(run: str, name: str, static: str = "", ladder: list[str] | None = None,
     """Write `weights`/`name`; returns that folder. `UserError` for a run that is not finished or cannot be loaded."""
     folder, out = run_folder(run), weights / name
     config, facts = read_config(folder)
-    data = {"data": config.data_name}
-    plain = RunConfig.from_json({**facts, **data})
+    plain = RunConfig.from_json({**config.to_json(), "data": config.data_name})
     if plain.hash != config.hash:
         raise UserError(f"{run} was trained on '{config.data}', which is its own path: only named data sets can ship.")
     rival = (run_folder(static).name, _record(static)) if static else None
-    shipped = {known.parent.name: read_json(known) for known in sorted(weights.glob("*/result.json"))}
+    shipped = {known.parent.name: read_result(known) for known in sorted(weights.glob("*/result.json"))}
     known = {**shipped, **({rival[0]: rival[1]} if rival else {})}
     record = _named_start(_record(run), known)
     rungs = [_record(rung) for rung in ladder or []]
-    text = card(name, plain, facts["classes"], record, rival, rungs, _earlier(record, known))
+    text = card(name, plain, facts.classes, record, rival, rungs, _earlier(record, known))
     load(folder)  # refuses weights that are damaged or another network's
-    if record["made_with"]["commit"].endswith("-dirty"):
-        print(f"ship: {run} was trained on changed sources, {record['made_with']['commit']}", file=sys.stderr)
-    start = record.get("started_from")
-    write_json(out / "config.json", {**without_place(facts), **({"started_from": start} if start else {})})
-    write_json(out / "result.json", {**record, "config": {**record["config"], **data}})
+    if record.made_with.commit.endswith("-dirty"):
+        print(f"ship: {run} was trained on changed sources, {record.made_with.commit}", file=sys.stderr)
+    write_config(out, plain, replace(facts, data_at="", started_from=record.started_from or facts.started_from))
+    write_result(out / "result.json", without_place(record, plain))
     write_text(out / "card.md", text)
     write_bytes(out / "model.safetensors", (folder / "model.safetensors").read_bytes())  # last: it makes a name of it
     return out
 
 
-def _record(run: str) -> dict[str, Any]:
+def _record(run: str) -> RunResult:
     """The record of a run folder, of a shipped network, or a file of results/."""
     if run.endswith(".json"):
-        return read_json(Path(run))
+        return read_result(Path(run))
     folder = run_folder(run)
     if not (folder / "result.json").is_file():
         raise UserError(f"{run} is not finished: it has no result.json.")
     rows = (folder / "metrics.jsonl").is_file()
-    return with_curves(folder) if rows else read_json(folder / "result.json")
+    return with_curves(folder) if rows else read_result(folder / "result.json")
 
 
-def _named_start(record: dict[str, Any], known: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _named_start(record: RunResult, known: dict[str, RunResult]) -> RunResult:
     """The record of a run that goes on from one of the `known` networks (name -> record), by that name."""
-    start = record.get("started_from")
+    start = record.started_from
     for name, other in known.items():
-        if start and start["hash"] == other["hash"]:
-            return {**record, "started_from": {**start, "name": name}}
+        if start and start.hash == other.hash:
+            return replace(record, started_from=replace(start, name=name))
     return record
 
 
-def _earlier(record: dict[str, Any], known: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+def _earlier(record: RunResult, known: dict[str, RunResult]) -> list[RunResult]:
     """The trainings that a run goes on from, the first of them first; `UserError` for one that is not known."""
-    by_hash = {other["hash"]: other for other in known.values()}
-    steps: list[dict[str, Any]] = []
-    while start := record.get("started_from"):
-        if start["hash"] not in by_hash:
-            raise UserError(f"it started from {start['name']} ({start['hash']}), which does not ship: ship that first.")
-        record = by_hash[start["hash"]]
+    by_hash = {other.hash: other for other in known.values()}
+    steps: list[RunResult] = []
+    while start := record.started_from:
+        if start.hash not in by_hash:
+            raise UserError(f"it started from {start.name} ({start.hash}), which does not ship: ship that first.")
+        record = by_hash[start.hash]
         steps.insert(0, record)
     return steps
 

@@ -25,6 +25,7 @@ from spnet import data
 from spnet.files import read_json, write_json
 from spnet.inference.calibrate import spread
 from spnet.inference.evaluate import collect, summarise
+from spnet.runs.forms import to_json
 from spnet.training.finish import CALIBRATION_IMAGES, made_with
 
 BUDGETS = (0.85, 0.75, 0.65)
@@ -85,7 +86,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     for key, (engine, name) in named.items():
         net = engine.model
         figures = summarise(collect(engine, sets[ROWS[name][1]], 64), net.static_macs, net.options)
-        rows[key] = {**figures, "pixels": ROWS[name][1], "runs": engine.choice(1)}
+        rows[key] = {**to_json(figures), "pixels": ROWS[name][1], "runs": engine.choice(1)}
     views = {size: test.select(range(0, len(test), len(test) // args.images)).images for size, test in sets.items()}
     times: dict[str, list[float]] = {key: [] for key in named}
     for k in range(args.images):

@@ -238,7 +238,7 @@ def test_trains_stops_resumes_and_loads_bit_for_bit(row: Row, tmp_path: Path):
     data = photos(row.size)
     whole = fit(config, data, tmp_path / "whole")
 
-    def stop(figures: dict[str, Any]) -> None:
+    def stop(row: object) -> None:
         raise StoppedError
 
     with pytest.raises(StoppedError):

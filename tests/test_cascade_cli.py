@@ -66,15 +66,13 @@ def test_an_evaluation_is_what_one_gets_by_hand(pair: str):
     figures = evaluate_cascade(engine, test)
     with torch.no_grad():
         trace, alone = engine(test.images), [net(test.images, heads=False) for net in nets]
-    assert figures["accuracy"] == pytest.approx(100 * (trace.logits.argmax(1) == test.labels).double().mean().item())
-    assert figures["macs_mean"] == trace.macs.double().mean().item()
-    for row, own in zip(figures["members"], alone, strict=True):
-        assert row["accuracy_alone"] == pytest.approx(
-            100 * (own.logits.argmax(1) == test.labels).double().mean().item()
-        )
-        assert row["cost_alone"] == pytest.approx(own.macs.double().mean().item() / nets[1].static_macs)
-    low, high = sorted(row["accuracy_alone"] for row in figures["members"])
-    assert low - 15 <= figures["accuracy_shuffled_paths"] <= high + 15
+    assert figures.accuracy == pytest.approx(100 * (trace.logits.argmax(1) == test.labels).double().mean().item())
+    assert figures.macs_mean == trace.macs.double().mean().item()
+    for row, own in zip(figures.members, alone, strict=True):
+        assert row.accuracy_alone == pytest.approx(100 * (own.logits.argmax(1) == test.labels).double().mean().item())
+        assert row.cost_alone == pytest.approx(own.macs.double().mean().item() / nets[1].static_macs)
+    low, high = sorted(row.accuracy_alone for row in figures.members)
+    assert low - 15 <= figures.accuracy_shuffled_paths <= high + 15
 
 
 def test_eval_without_a_budget_takes_one_confidence_for_all(pair: str, capsys):

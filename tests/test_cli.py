@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from spnet import data
 from spnet.cli import VERBS, main
 from spnet.cli.predict import draw_path
 from spnet.cli.progress import line
+from spnet.runs.record import EpochRow
 from spnet.version import __version__
 
 TINY = ("--backbone", "resnet8", "--epochs", "2", "--subset", "100", "--batch-size", "50")
@@ -212,22 +214,22 @@ def test_time_limit_and_resume(as_json, run, tmp_path: Path):
 
 
 def test_a_line_of_progress_warns_of_collapse_and_fits_a_terminal():
-    row = {
-        "epoch": 3,
-        "phase": "dynamic",
-        "loss": 1.0,
-        "probe_accuracy": 50.0,
-        "cost_ratio": 0.9,
-        "distinct_paths": 1,
-        "seconds": 0.5,
-        "always_run": [0, 1],
-        "always_skipped": [2],
-    }
+    row = EpochRow(
+        epoch=3,
+        phase="dynamic",
+        loss=1.0,
+        probe_accuracy=50.0,
+        cost_ratio=0.9,
+        distinct_paths=1,
+        seconds=0.5,
+        always_run=(0, 1),
+        always_skipped=(2,),
+    )
     assert line(row, 10) == "epoch   3/10 dynamic  loss 1.0000  probe 50.00  cost 0.900  paths 1  0.5 s"
-    row |= {"phase": "main"}
+    row = replace(row, phase="main")
     assert line(row, 10) == "epoch   3/10 main loss 1.0000 probe 50.00 cost 0.900 paths 1 0.5 s 2 on, 1 off"
-    assert "on," not in line({**row, "always_run": [], "always_skipped": []}, 10)
-    long = {**row, "epoch": 1000, "phase": "supervised", "loss": 12.3456, "seconds": 1e5, "distinct_paths": 50_000}
+    assert "on," not in line(replace(row, always_run=(), always_skipped=()), 10)
+    long = replace(row, epoch=1000, phase="supervised", loss=12.3456, seconds=1e5, distinct_paths=50_000)
     assert len(line(long, 1000)) <= 79 and line(long, 1000).startswith("epoch 1000/1000 supervised loss 12.3456")
 
 

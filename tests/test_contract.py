@@ -223,8 +223,8 @@ def test_a_new_method_trains_wrapped_or_not(wrapper: str, digits: Dataset, tmp_p
         "toy-shy", wrapper, "resnet8", "digits", {"epochs": 1, "batch_size": 32, "shyness": 0.2, "validation": 0.0}
     )
     outcome = fit(config, digits, tmp_path / "run")
-    assert outcome.finished and "shyness" in outcome.rows[0]["losses"]
-    assert ("path" in outcome.rows[0]["losses"]) == bool(wrapper)
+    assert outcome.finished and "shyness" in outcome.rows[0].losses
+    assert ("path" in outcome.rows[0].losses) == bool(wrapper)
     import spnet
 
     loaded = spnet.load(tmp_path / "run")

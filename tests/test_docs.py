@@ -10,7 +10,10 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 
-def test_python_blocks_of_the_readme_run(capsys: pytest.CaptureFixture[str]) -> None:
+def test_python_blocks_of_the_readme_run(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     assert blocks
     for block in blocks:

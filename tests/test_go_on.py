@@ -220,7 +220,7 @@ def test_other_threads_are_said(here: Path, told):
 
     class Stop(Exception): ...
 
-    def stop(row: dict) -> None:
+    def stop(row: object) -> None:
         raise Stop
 
     with pytest.raises(Stop):

@@ -15,6 +15,7 @@ from spnet.methods import Method, Optimizer, shipped_methods
 from spnet.network.dynamic import DynamicNetwork
 from spnet.network.sampling import AllRun
 from spnet.runs.config import RunConfig
+from spnet.runs.record import EpochRow
 from spnet.training.epoch import train_epoch
 from spnet.training.fit import fit
 from spnet.training.schedule import build_optimizer
@@ -142,20 +143,20 @@ def test_resumed_after_any_epoch_a_run_ends_in_the_same_bits(case: Case, digits:
     whole = tmp_path / "whole"
     copies: list[Path] = []
 
-    def copy(row: dict) -> None:
-        copies.append(tmp_path / f"after{row['epoch']}")
+    def copy(row: EpochRow) -> None:
+        copies.append(tmp_path / f"after{row.epoch}")
         shutil.copytree(whole, copies[-1])
 
     outcome = fit(config(case), digits, whole, report=copy)
     assert outcome.finished and len(copies) == case.epochs
     expected = (whole / "model.safetensors").read_bytes()
     for folder in copies:
-        rows: list[dict] = []
+        rows: list[EpochRow] = []
         resumed = fit(config(case), digits, folder, resume=True, report=rows.append)
         assert resumed.finished and len(resumed.rows) == case.epochs
         assert len(rows) == case.epochs - int(folder.name.removeprefix("after"))
         assert (folder / "model.safetensors").read_bytes() == expected, folder.name
-        assert [row["loss"] for row in resumed.rows] == [row["loss"] for row in outcome.rows]
+        assert [row.loss for row in resumed.rows] == [row.loss for row in outcome.rows]
 
     loaded = spnet.load(whole)
     assert list(loaded.state_dict()) == list(outcome.net.state_dict())

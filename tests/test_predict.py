@@ -17,6 +17,7 @@ from spnet.cli import main
 from spnet.cli.words import useless
 from spnet.data.cache import cache_root
 from spnet.errors import UserError
+from spnet.runs.record import Evaluation
 
 
 @pytest.fixture
@@ -110,7 +111,7 @@ def test_a_network_that_skips_nothing_says_so(trained: Path, pictures: Path, cap
 
 def test_what_decisions_win() -> None:
     def said(rate: float, cost: float, paths: int) -> str:
-        figures = {"execution_rate": rate, "cost_ratio": cost, "distinct_paths": paths}
+        figures = Evaluation(execution_rate=rate, cost_ratio=cost, distinct_paths=paths)
         return " ".join(useless(figures, "Skip more."))
 
     assert said(1.0, 1.001, 1) == "note: nothing is skipped: every block runs for every image. Skip more."

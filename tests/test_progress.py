@@ -4,15 +4,17 @@ import io
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from spnet.cli import main
 from spnet.cli.progress import Bar, Lines, progress
+from spnet.runs.record import EpochRow
 
 TINY = ("--method", "static", "--backbone", "resnet8", "--subset", "64", "--batch-size", "16", "--epochs", "2")
-ROW = {"phase": "main", "loss": 1.0, "probe_accuracy": 50.0, "cost_ratio": 0.9, "distinct_paths": 1, "seconds": 0.5}
+ROW = EpochRow(phase="main", loss=1.0, probe_accuracy=50.0, cost_ratio=0.9, distinct_paths=1, seconds=0.5)
 
 
 class Terminal(io.StringIO):
@@ -54,7 +56,7 @@ def test_names_in_brackets_are_shown_as_they_are(monkeypatch: pytest.MonkeyPatch
     screen = terminal(monkeypatch)
     bar = progress(4)
     bar.note("from [bold]x[/bold]: backbone")
-    bar.report({**ROW, "epoch": 1})
+    bar.report(replace(ROW, epoch=1))
     bar.close()
     assert "spnet: from [bold]x[/bold]: backbone" in screen.shown
     assert "epoch   1/4 main  loss 1.0000  probe 50.00  cost 0.900  paths 1  0.5 s" in screen.shown

@@ -1,6 +1,8 @@
 """What makes two numbers comparable: matching cost, batch-norm statistics, the controls, figures and their units."""
 
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from spnet.inference.calibrate import calibrate, mean_cost, reestimate_batch_nor
 from spnet.inference.evaluate import collect, evaluate, fixed_path, path_controls, summarise
 from spnet.network.path_statistics import evolution_kl
 from spnet.routers import PooledMLP, Router, State
+from spnet.runs.forms import to_json
 from spnet.training import monitor as monitoring
 from spnet.training.finish import at_budget
 from spnet.training.monitor import Monitor
@@ -94,8 +97,8 @@ def test_a_network_without_decisions_has_no_budget(net: DynamicNetwork):
 
 def test_a_missed_budget_does_not_throw_a_training_away():
     figures = at_budget(network(), pixels(30), pixels(10, seed=1), 0.01)
-    assert figures["budget"] == 0.01 and "out of reach" in figures["missed"] and "accuracy" not in figures
-    assert at_budget(network(), pixels(60), pixels(10, seed=1), 0.6)["calibration_cost"] == pytest.approx(0.6, rel=0.02)
+    assert figures.budget == 0.01 and "out of reach" in figures.missed and not figures.met
+    assert at_budget(network(), pixels(60), pixels(10, seed=1), 0.6).calibration_cost == pytest.approx(0.6, rel=0.02)
 
 
 def test_the_threshold_is_saved_with_the_network(tmp_path: Path):
@@ -142,7 +145,7 @@ def test_a_budget_that_no_threshold_comes_near_is_missed():
     with pytest.raises(UserError, match=r"budget 0\.6 is out of reach: the nearest cost a threshold gives is"):
         calibrate(net, pixels(40), 0.6)
     assert net.decision_shift == 0
-    assert "missed" in at_budget(net, pixels(40), pixels(20), 0.6)
+    assert at_budget(net, pixels(40), pixels(20), 0.6).missed
 
 
 @pytest.mark.parametrize("wrong", ["size", "interrupt", "empty", "nan"])
@@ -236,9 +239,9 @@ def test_one_path_for_all_makes_the_controls_equal():
     for shift in (64.0, -64.0):
         net.decision_shift.fill_(shift)
         figures = evaluate(net, split)
-        assert figures["distinct_paths"] == 1
-        assert figures["accuracy_shuffled_paths"] == figures["accuracy_fixed_path"] == figures["accuracy"]
-        assert figures["cost_ratio_fixed_path"] == figures["cost_ratio"]
+        assert figures.distinct_paths == 1
+        assert figures.accuracy_shuffled_paths == figures.accuracy_fixed_path == figures.accuracy
+        assert figures.cost_ratio_fixed_path == figures.cost_ratio
 
 
 def test_shuffled_paths_are_the_same_paths_and_nobody_keeps_its_own(monkeypatch: pytest.MonkeyPatch):
@@ -299,8 +302,8 @@ def test_ungated_blocks_stay_on_the_fixed_path():
 
 def test_a_static_network_is_its_own_control():
     figures = evaluate(network("static"), pixels(20))
-    assert figures["accuracy_shuffled_paths"] == figures["accuracy_fixed_path"] == figures["accuracy"]
-    assert figures["cost_ratio"] == figures["execution_rate"] == 1.0
+    assert figures.accuracy_shuffled_paths == figures.accuracy_fixed_path == figures.accuracy
+    assert figures.cost_ratio == figures.execution_rate == 1.0
 
 
 # Figures
@@ -309,17 +312,17 @@ def test_a_static_network_is_its_own_control():
 def test_figures_and_units():
     net, split = network(), pixels(37)
     figures, trace = evaluate(net, split, batch_size=10), net(split.images)
-    assert figures["n"] == 37 and figures["macs_static"] == net.static_macs
-    assert figures["accuracy"] == pytest.approx(100 * (trace.logits.argmax(1) == split.labels).float().mean().item())
-    assert figures["macs_mean"] == pytest.approx(trace.macs.double().mean().item())
-    assert figures["gflops_mean"] == pytest.approx(2e-9 * figures["macs_mean"])
-    assert figures["cost_ratio"] == pytest.approx(figures["macs_mean"] / figures["macs_static"])
-    assert figures["execution_rate"] == pytest.approx(trace.decisions.float().mean().item())
-    assert len(figures["execution_rate_per_block"]) == 3
-    assert figures["distinct_paths"] == len(trace.decisions.unique(dim=0))
-    assert len(figures["stage_accuracy"]) == 3 and figures["stage_accuracy"][-1] == figures["accuracy"]
-    assert figures["images_per_second"] > 0
-    json.dumps(figures, allow_nan=False)
+    assert figures.n == 37 and figures.macs_static == net.static_macs
+    assert figures.accuracy == pytest.approx(100 * (trace.logits.argmax(1) == split.labels).float().mean().item())
+    assert figures.macs_mean == pytest.approx(trace.macs.double().mean().item())
+    assert figures.gflops_mean == pytest.approx(2e-9 * figures.macs_mean)
+    assert figures.cost_ratio == pytest.approx(figures.macs_mean / figures.macs_static)
+    assert figures.execution_rate == pytest.approx(trace.decisions.float().mean().item())
+    assert len(figures.execution_rate_per_block) == 3
+    assert figures.distinct_paths == len(trace.decisions.unique(dim=0))
+    assert len(figures.stage_accuracy) == 3 and figures.stage_accuracy[-1] == figures.accuracy
+    assert figures.images_per_second > 0
+    json.dumps(to_json(figures), allow_nan=False)
 
 
 def test_feature_evolution_is_read_from_the_stages_own_features():
@@ -328,7 +331,7 @@ def test_feature_evolution_is_read_from_the_stages_own_features():
     with torch.no_grad():
         trace = net(split.images)
     expected = evolution_kl(trace.stage_features).item()
-    found = summarise(collect(net, split, batch_size=10), net.static_macs)["evolution_kl"]
+    found = summarise(collect(net, split, batch_size=10), net.static_macs).evolution_kl
     assert found == pytest.approx(expected, rel=1e-5)
     assert abs(evolution_kl(trace.aligned_features).item() - expected) > 0.01 * expected > 0
 
@@ -336,11 +339,9 @@ def test_feature_evolution_is_read_from_the_stages_own_features():
 def test_evaluation_is_deterministic_and_independent_of_the_batch():
     net, split = network(), pixels(40)
     first, again, others = evaluate(net, split), evaluate(net, split), evaluate(net, split, batch_size=7)
-    for figures in (first, again, others):
-        del figures["images_per_second"]
-    assert first == again
+    assert replace(first, images_per_second=0) == replace(again, images_per_second=0)
     for name in ("stage_accuracy", "execution_rate_per_block", "macs_mean", "evolution_kl", "accuracy_shuffled_paths"):
-        assert first[name] == pytest.approx(others[name], rel=1e-5), name
+        assert getattr(first, name) == pytest.approx(getattr(others, name), rel=1e-5), name
 
 
 def test_early_exit_is_read_from_the_images_that_got_there():
@@ -353,12 +354,12 @@ def test_early_exit_is_read_from_the_images_that_got_there():
     reached = trace.exit_stage >= 1
     assert 0 < int(reached.sum()) < 30
     right = whole.stage_logits[1].argmax(1) == split.labels
-    assert figures["stage_accuracy"][1] == pytest.approx(100 * right[reached].float().mean().item())
-    assert figures["stage_accuracy"][-1] == figures["accuracy"]
-    assert figures["macs_mean"] < whole.macs.double().mean().item()
+    assert figures.stage_accuracy[1] == pytest.approx(100 * right[reached].float().mean().item())
+    assert figures.stage_accuracy[-1] == figures.accuracy
+    assert figures.macs_mean < whole.macs.double().mean().item()
     results = collect(Engine(net, "gathered", exit_confidence=0.0), split)
-    assert summarise(results, net.static_macs)["evolution_kl"] == 0  # nobody saw all stages
-    json.dumps(summarise(results, net.static_macs), allow_nan=False)
+    assert summarise(results, net.static_macs).evolution_kl == 0  # nobody saw all stages
+    json.dumps(to_json(summarise(results, net.static_macs)), allow_nan=False)
 
 
 @pytest.mark.parametrize("exits", [("stage2",), ("stage1",), ("stage1", "stage2")])
@@ -368,11 +369,11 @@ def test_accuracies_stand_at_the_stages_that_have_a_classifier(exits: tuple[str,
     split = pixels(30)
     with torch.no_grad():
         trace = net(split.images)
-    found = evaluate(net, split)["stage_accuracy"]
-    expected = dict.fromkeys(range(3))
+    found = list(evaluate(net, split).stage_accuracy)
+    expected: list = [pytest.approx(math.nan, nan_ok=True)] * 3
     for stage, logits in zip(net.classified_stages, trace.stage_logits, strict=True):
         expected[stage] = pytest.approx(100 * (logits.argmax(1) == split.labels).float().mean().item())
-    assert found == list(expected.values())
+    assert found == expected
 
 
 def test_a_late_exit_is_read_from_the_images_that_got_there():
@@ -383,12 +384,13 @@ def test_a_late_exit_is_read_from_the_images_that_got_there():
     confidence = float(whole.stage_logits[0].softmax(1).amax(1).median())
     figures = evaluate(net, split, forward=Engine(net, "gathered", exit_confidence=confidence))
     right = whole.stage_logits[0].argmax(1) == split.labels
-    assert figures["stage_accuracy"][:2] == [None, pytest.approx(100 * right.float().mean().item())]
+    assert math.isnan(figures.stage_accuracy[0])
+    assert figures.stage_accuracy[1] == pytest.approx(100 * right.float().mean().item())
 
 
 def test_one_image_is_a_set():
     figures = evaluate(network(), pixels(1))
-    assert figures["n"] == 1 and figures["accuracy"] in (0.0, 100.0)
+    assert figures.n == 1 and figures.accuracy in (0.0, 100.0)
 
 
 def test_costs_in_training_and_at_test_stand_side_by_side(trained: Path):
@@ -450,8 +452,8 @@ def test_flips_are_counted_from_look_to_look():
     for shift in (0.0, 32.0, -100.0, -100.0):
         net.decision_shift.fill_(shift)
         looks.append(monitor.look(net))
-    assert [look["flips"] for look in looks] == [None, 2 / 16, 5 / 16, 0.0]
-    assert [look["always_run"] for look in looks] == [[2]] * 4  # indices among all blocks
+    assert [look.get("flips") for look in looks] == [None, 2 / 16, 5 / 16, 0.0]
+    assert [look["always_run"] for look in looks] == [(2,)] * 4  # indices among all blocks
     assert [look["always_skipped"] for look in looks] == [[4], [4], [1, 4, 5], [1, 4, 5]]
     assert [look["distinct_paths"] for look in looks] == [3, 3, 1, 1]
     assert looks[0]["execution_rate_per_block"] == [1.0, 0.5, 1.0, 1.0, 0.0, 0.25]
@@ -473,7 +475,7 @@ def test_flips_are_of_the_probe_and_collapse_is_of_all_images(monkeypatch: pytes
     monkeypatch.setattr(monitoring, "PROBE", 2)
     net, split = painted()
     monitor = Monitor(split, Augmentation(0, False), seed=0, held_out=False)
-    assert monitor.look(net)["always_skipped"] == [4]
+    assert monitor.look(net)["always_skipped"] == (4,)
     net.decision_shift.fill_(32.0)
     look = monitor.look(net)
     assert look["flips"] == 1 / 8 and look["path_agreement"] == 1

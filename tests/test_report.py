@@ -5,16 +5,13 @@ import math
 import re
 import shlex
 import shutil
-import tempfile
-from copy import deepcopy
-from functools import cache
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tiny import part
 
 from spnet import data
 from spnet.errors import UserError
@@ -28,8 +25,18 @@ from spnet.report.run import read_run
 from spnet.report.sections.comparison import accuracy
 from spnet.report.sections.images import _extremes
 from spnet.runs.config import RunConfig
-from spnet.runs.folder import read_metrics
-from spnet.training.fit import fit
+from spnet.runs.facts import Facts
+from spnet.runs.folder import write_config
+from spnet.runs.forms import to_json
+from spnet.runs.record import (
+    BestEpoch,
+    EndOfTraining,
+    Environment,
+    EpochRow,
+    Evaluation,
+    RunResult,
+    WrittenConfig,
+)
 
 SECTIONS = (
     "Accuracy, cost and blocks over the epochs",
@@ -42,87 +49,93 @@ SECTIONS = (
 FIGURES = ("Execution rate of every block", "Flipped decisions", "Path agreement", "Losses", "Gradient shares")
 
 
-# --- run folders: a real run's records with other figures in them
+# --- run folders: the records that training writes, with figures of our own in them
 
 
-@cache
-def real(method: str, held_out: bool) -> tuple[list[dict[str, Any]], dict[str, Any], dict[str, Any]]:
-    """Rows, result and config of a run that was really trained: what a run folder holds is what training writes."""
-    settings = {"epochs": 2, "batch_size": 32, "validation": 0.2 if held_out else 0.0, "precision": "fp32"}
-    settings |= {} if method == "static" else {"budget": 0.9, "more_budgets": (0.95,), "static_share": 0.3}
-    with tempfile.TemporaryDirectory() as folder:
-        config = RunConfig(method, "", "resnet8", "digits", settings)
-        fit(config, part(data.load("digits"), train=256, test=40), Path(folder))
-        rows = read_metrics(Path(folder))
-        result, facts = (json.loads((Path(folder) / name).read_text()) for name in ("result.json", "config.json"))
-    return rows, result, facts
-
-
-def like(record: dict[str, Any], **figures: Any) -> dict[str, Any]:
-    """The record with other figures; no name that training does not write."""
-    assert figures.keys() <= record.keys(), figures.keys() - record.keys()
-    return {**deepcopy(record), **figures}
-
-
-def evaluation(
-    record: dict[str, Any], accuracy: float, ratio: float, blocks: int, static: bool, backbone_macs: float = 2.5e6
-) -> dict[str, Any]:
-    return like(
-        record,
+def evaluation(accuracy: float, ratio: float, blocks: int, static: bool, macs: int, **more: Any) -> Evaluation:
+    return Evaluation(
         accuracy=accuracy,
         n=450,
-        macs_mean=ratio * backbone_macs,
-        macs_static=backbone_macs,
-        gflops_mean=2e-9 * ratio * backbone_macs,
+        macs_mean=ratio * macs,
+        macs_static=macs,
+        gflops_mean=2e-9 * ratio * macs,
         cost_ratio=ratio,
         execution_rate=ratio,
-        execution_rate_per_block=[1.0 if static else round(ratio, 4)] * blocks,
+        execution_rate_per_block=(1.0 if static else round(ratio, 4),) * blocks,
         distinct_paths=1 if static else 31,
-        stage_accuracy=[accuracy - 40, accuracy - 10, accuracy],
+        stage_accuracy=(accuracy - 40, accuracy - 10, accuracy),
         evolution_kl=0.4,
         accuracy_shuffled_paths=accuracy - 2,
         accuracy_fixed_path=accuracy - 1,
         cost_ratio_fixed_path=ratio,
+        **more,
     )
 
 
-def epoch_row(
-    record: dict[str, Any], epoch: int, epochs: int, blocks: int, static: bool, held_out: bool, shift: float
-) -> dict[str, Any]:
+def epoch_row(epoch: int, epochs: int, blocks: int, static: bool, held_out: bool, shift: float) -> EpochRow:
     done = epoch / epochs
-    rates = [
+    rates = tuple(
         1.0 if static else round(1 - done * (0.5 + 0.5 * math.sin(3 * block + shift)) * 0.8, 4)
         for block in range(blocks)
-    ]
+    )
     classification = {"classification": 2.3 * math.exp(-3 * done) + 0.02}
     others = {"rate": 0.1 * (1.2 - done), "path": 0.03, "logits": 0.1, "evolution": 1.2e-4}
     shares = {"classification": 0.6, "rate": 0.2, "path": 0.1, "logits": 0.0999, "evolution": 1e-4}
-    figures: dict[str, Any] = {
-        "epoch": epoch,
-        "phase": "static" if static or (epochs > 1 and done <= 0.3) else "dynamic",
-        "losses": classification if static else classification | others,
-        "gradient_share": {"classification": 1.0} if static else shares,
-        "loss": 2.3 * math.exp(-3 * done),
-        "train_accuracy": 97 - 80 * math.exp(-6 * done) + shift,
-        "train_macs_mean": 2.5e6 * (sum(rates) / blocks if blocks else 1.0) * 0.95,
-        "n": 512,
-        "macs_mean": 2.5e6 * sum(rates) / max(blocks, 1),
-        "macs_static": 2500000,
-        "cost_ratio": sum(rates) / max(blocks, 1),
-        "execution_rate": sum(rates) / max(blocks, 1),
-        "execution_rate_per_block": rates,
-        "distinct_paths": 31,
-        "stage_accuracy": [30 + 20 * done, 60 + 30 * done, 98 - 80 * math.exp(-6 * done) + shift],
-        "evolution_kl": 0.3 + 0.4 * math.exp(-4 * done) + 0.01 * shift,
-        "validation_accuracy" if held_out else "probe_accuracy": 98 - 80 * math.exp(-6 * done) + shift,
-        "lr": 0.1 * (1 - done),
-        "seconds": 2.5,
-        "train_images": 1344,
-    }
-    if not static:
-        figures |= {"flips": None if epoch == 1 else 0.2 * (1.1 - done) + 0.01 * shift}
-        figures |= {"path_agreement": 0.8 + 0.15 * done, "always_run": [0], "always_skipped": []}
-    return like(record, **figures)
+    accuracy = 98 - 80 * math.exp(-6 * done) + shift
+    row = EpochRow(
+        epoch=epoch,
+        phase="static" if static or (epochs > 1 and done <= 0.3) else "dynamic",
+        losses=classification if static else classification | others,
+        gradient_share={"classification": 1.0} if static else shares,
+        loss=2.3 * math.exp(-3 * done),
+        train_accuracy=97 - 80 * math.exp(-6 * done) + shift,
+        train_macs_mean=2.5e6 * (sum(rates) / blocks if blocks else 1.0) * 0.95,
+        n=512,
+        macs_mean=2.5e6 * sum(rates) / max(blocks, 1),
+        macs_static=2500000,
+        cost_ratio=sum(rates) / max(blocks, 1),
+        execution_rate=sum(rates) / max(blocks, 1),
+        execution_rate_per_block=rates,
+        distinct_paths=31,
+        stage_accuracy=(30 + 20 * done, 60 + 30 * done, 98 - 80 * math.exp(-6 * done) + shift),
+        evolution_kl=0.3 + 0.4 * math.exp(-4 * done) + 0.01 * shift,
+        lr=0.1 * (1 - done),
+        seconds=2.5,
+        train_images=1344,
+    )
+    row = replace(row, validation_accuracy=accuracy) if held_out else replace(row, probe_accuracy=accuracy)
+    if static:
+        return row
+    flips = math.nan if epoch == 1 else 0.2 * (1.1 - done) + 0.01 * shift
+    return replace(row, flips=flips, path_agreement=0.8 + 0.15 * done, always_run=(0,), always_skipped=())
+
+
+def result_of(
+    config: RunConfig, rows: list[EpochRow], accuracy: float, ratio: float, blocks: int, macs: int, held_out: bool
+) -> RunResult:
+    static, epochs = config.method == "static", config.training.epochs
+    made = Environment("0.1", "abc123-dirty", "2.14", "3.12", "2x A <fast> CPU & friends", 2, "fp32")
+    final = evaluation(accuracy, 1.0 if static else ratio, blocks, static, macs)
+    result = RunResult(
+        hash=config.hash,
+        label=config.label,
+        config=WrittenConfig(**config.to_json()),
+        last=final,
+        final=final,
+        best_epoch=BestEpoch(epochs, 98.0) if held_out else None,
+        end_of_training=EndOfTraining.of(rows[-1]) if rows else EndOfTraining(),
+        train_seconds=2.5 * epochs,
+        train_images=1344 * epochs,
+        made_with=made,
+    )
+    if static:
+        return result
+    return replace(
+        result,
+        last=evaluation(accuracy + 0.4, 0.84, blocks, False, macs),
+        budgets=(evaluation(accuracy - 2, 0.5, blocks, False, macs, budget=0.5, calibration_cost=0.5),),
+        calibrated=replace(final, budget=0.7, calibration_cost=0.699),
+    )
 
 
 def make_run(
@@ -147,30 +160,16 @@ def make_run(
     settings |= {} if static else {"budget": 0.7}
     config = RunConfig(method, "", backbone, data, settings)
     folder.mkdir(parents=True)
-    real_rows, real_result, facts = real("static" if static else "spnet", held_out)
-    facts = like(facts, mean=[0.3], std=[0.4], **config.to_json())
-    (folder / "config.json").write_text(json.dumps(facts))
-    rows = [
-        epoch_row(real_rows[-1], e + 1, epochs, blocks, static, held_out, 0.5 * seed)
+    height = 8 if data == "digits" else 32
+    facts = Facts(tuple(map(str, range(10))), (1, height, height), (0.3,), (0.4,))
+    write_config(folder, config, facts)
+    logged = [
+        epoch_row(e + 1, epochs, blocks, static, held_out, 0.5 * seed)
         for e in range(epochs if finished else epochs // 2)
     ]
-    macs = {"resnet8": 0.8e6, "resnet14": 1.7e6}.get(backbone, 2.5e6)
-    last, ratio = real_result["last"], 1.0 if static else ratio
-    final = evaluation(last, accuracy, ratio, blocks, static, macs)
-    figures: dict[str, Any] = {"hash": config.hash, "label": config.label, "config": config.to_json()}
-    figures["last"] = final if static else evaluation(last, accuracy + 0.4, 0.84, blocks, static, macs)
-    figures["final"] = final
-    if not static:
-        further = evaluation(last, accuracy - 2, 0.5, blocks, False, macs)
-        figures["budgets"] = [like(real_result["budgets"][0], budget=0.5, calibration_cost=0.5, **further)]
-        figures["calibrated"] = like(real_result["calibrated"], budget=0.7, calibration_cost=0.699, **final)
-    if held_out:
-        figures["best_epoch"] = like(real_result["best_epoch"], epoch=epochs, validation_accuracy=98.0)
-    figures["end_of_training"] = {name: rows[-1].get(name) for name in real_result["end_of_training"]} if rows else {}
-    figures |= {"train_seconds": 2.5 * epochs, "train_images": 1344 * epochs}
-    made = {"commit": "abc123-dirty", "hardware": "2x A <fast> CPU & friends", "threads": 2, "precision": "fp32"}
-    figures["made_with"] = like(real_result["made_with"], **made)
-    result = like(real_result, **figures)
+    macs = {"resnet8": 800_000, "resnet14": 1_700_000}.get(backbone, 2_500_000)
+    result = to_json(result_of(config, logged, accuracy, ratio, blocks, macs, held_out))
+    rows = [to_json(row) for row in logged]
     change(rows, result)
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     if finished:
@@ -470,7 +469,7 @@ def test_runs_that_differ_in_their_seed_are_one_group(tmp_path: Path) -> None:
         "dynamic resnet20",
     ]
     assert [len(found.runs) for found in groups] == [1, 1, 2, 1, 1]
-    values, band = groups[2].curve(lambda run: run.series("probe_accuracy"))
+    values, band = groups[2].curve(lambda run: run.series(lambda row: row.probe_accuracy))
     assert band is not None and all(lo < v < hi for lo, v, hi in zip(band[0], values, band[1], strict=True))  # type: ignore
 
 
@@ -543,15 +542,13 @@ def with_network(folder: Path) -> Path:
     """Add an untrained network that decides for some images and not for others."""
     import torch
 
-    from spnet import data
     from spnet.build import build_network, create_method
     from spnet.runs.folder import read_config, save_network
 
     config, facts = read_config(folder)
     method = create_method(config.method, config.wrapper, config.method_settings)
-    shape = tuple(facts["input_shape"])
-    mean, std = tuple(facts["mean"]), tuple(facts["std"])
-    net = build_network(method, config.backbone, num_classes=10, input_shape=shape, mean=mean, std=std, seed=0).eval()
+    given = {"input_shape": facts.input_shape, "mean": facts.mean, "std": facts.std}
+    net = build_network(method, config.backbone, num_classes=10, **given, seed=0).eval()
     if any(net.gated):
         with torch.no_grad():
             scores = net(data.load("digits").test.images).router_logits[1]

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -105,7 +106,7 @@ def test_the_digits_records_of_the_first_table_are_still_found() -> None:
 
 
 def test_the_band_is_mean_and_standard_deviation() -> None:
-    epochs, mean, low, high = figure2.band([[1.0, 2.0, None], [3.0, 2.0, 5.0]])
+    epochs, mean, low, high = figure2.band([[1.0, 2.0, math.nan], [3.0, 2.0, 5.0]])
     assert epochs == [1, 2] and mean == [2.0, 2.0]
     assert low == pytest.approx([2 - 2**0.5, 2.0]) and high == pytest.approx([2 + 2**0.5, 2.0])
 

@@ -91,13 +91,14 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run stopped after its second of three epochs, as a kill between two epochs leaves it."""
     from spnet import data
     from spnet.runs.config import RunConfig
+    from spnet.runs.record import EpochRow
     from spnet.training.fit import fit
 
     folder = tmp_path_factory.mktemp("stopped")
     settings = {"epochs": 3, "batch_size": 32, "validation": 0.0, "precision": "fp32", "subset": 64}
 
-    def keep(row: dict) -> None:
-        if row["epoch"] == 2:
+    def keep(row: EpochRow) -> None:
+        if row.epoch == 2:
             shutil.copytree(folder / "whole", folder / "run")
 
     fit(RunConfig("spnet", "", "resnet8", "digits", settings), data.load("digits"), folder / "whole", report=keep)

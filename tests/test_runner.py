@@ -1,6 +1,7 @@
 """Lists of runs: never trained twice, safe to kill, the same table afterwards."""
 
 import json
+import math
 import shutil
 import signal
 import subprocess
@@ -19,12 +20,13 @@ from spnet.reproduction.output import comma_separated, markdown
 from spnet.reproduction.plan import FITTING, Plan
 from spnet.reproduction.remarks import beaten_by_static, made_differently, missed
 from spnet.reproduction.scales import SCALES
-from spnet.reproduction.stability import _after_warm_up
+from spnet.reproduction.stability import _own_flips
 from spnet.reproduction.statistics import paired_difference, summary
 from spnet.reproduction.table import table
 from spnet.reproduction.table2 import _by_recipe
 from spnet.reproduction.table3 import _gains
 from spnet.runs.config import RunConfig
+from spnet.runs.record import Curves, RunResult
 
 OURS = Path(__file__).parent.parent / "results"
 TINY = {"epochs": 2, "batch_size": 128, "validation": 0.0, "subset": 256}
@@ -161,7 +163,7 @@ def test_table_says_n_and_leaves_unfinished_rows_out(tmp_path: Path) -> None:
     record = {"label": "dynamic", "last": figures, "end_of_training": {"flips": 0.01}, "train_seconds": 3.0}
     record["made_with"] = {"hardware": "a machine", "precision": "fp32"}
     (tmp_path / f"{run.hash}.json").write_text(json.dumps(record))
-    rows = [Row("a", (run, tiny(1))), Row("b", (tiny(2),)), Row("c", (run,), "budget:0.5")]
+    rows = [Row("a", (run, tiny(1))), Row("b", (tiny(2),)), Row("c", (run,), 0.5)]
     cells = table(collect(rows, tmp_path), baseline="a")
     assert [row[:3] for row in cells[1:]] == [["a", "1", "90.00"], ["b", "0", ""], ["c", "0", ""]]
     assert cells[1][6] == "89.00 at 52" and set(cells[2][2:]) == {""}
@@ -182,7 +184,7 @@ def test_table_says_n_and_leaves_unfinished_rows_out(tmp_path: Path) -> None:
 
 def written(folder: Path, run: RunConfig, accuracy: float, precision: str = "fp32", cost: float = 0.5) -> RunConfig:
     """A record of the run: a share of 100 MACs."""
-    figures = {"accuracy": accuracy, "macs_mean": 100 * cost, "macs_static": 100.0, "cost_ratio": cost}
+    figures = {"accuracy": accuracy, "macs_mean": 100 * cost, "macs_static": 100, "cost_ratio": cost}
     made = {"hardware": "a machine", "precision": precision}
     record = {"label": run.label, "last": figures, "end_of_training": {}, "train_seconds": 3.0, "made_with": made}
     (folder / f"{run.hash}.json").write_text(json.dumps(record))
@@ -215,7 +217,7 @@ def test_a_method_has_one_row_and_a_column_for_each_recipe(tmp_path: Path) -> No
 
 
 def test_a_row_that_misses_its_budget_says_so(tmp_path: Path) -> None:
-    row = Row("a", (written(tmp_path, tiny(0), 90.0), tiny(1)), "budget:0.5")
+    row = Row("a", (written(tmp_path, tiny(0), 90.0), tiny(1)), 0.5)
     lines = collect([row, Row("b", (tiny(0),))], tmp_path)
     assert missed(lines) == ["a: 1 of 1 runs cannot be brought to this cost and are left out."]
     assert [len(line.figures) for line in lines] == [0, 1]
@@ -235,8 +237,8 @@ def test_a_table_says_which_rows_another_machine_made(tmp_path: Path) -> None:
 def test_flips_are_those_of_a_methods_own_decisions(tmp_path: Path) -> None:
     """Neither a warm-up's nor the jump where a phase begins."""
     phases = ["uniform", "uniform", "routers", "routers", "routers", "finetune", "finetune"]
-    record = {"curves": {"phase": phases, "flips": [None, 0.9, 0.5, 0.2, None, 0.4, 0.1]}}
-    assert _after_warm_up(record, "flips", {"uniform"}) == [0.2, 0.1]
+    flips = (math.nan, 0.9, 0.5, 0.2, math.nan, 0.4, 0.1)
+    assert _own_flips(RunResult(curves=Curves(tuple(phases), flips=flips)), {"uniform"}) == [0.2, 0.1]
 
 
 @pytest.fixture

@@ -24,8 +24,7 @@ from spnet.reproduction.contenders import sections
 from spnet.reproduction.plan import Plan, at_equal_passes, student_passes
 from spnet.reproduction.scales import SCALES
 from spnet.runs.config import RunConfig, TrainingConfig
-from spnet.runs.record import RESULT, ROW, misfit
-from spnet.runs.record import student_passes as recorded
+from spnet.runs.record import RunResult, write_result
 from spnet.settings import names
 from spnet.training.fit import fit
 
@@ -119,20 +118,18 @@ def test_a_record_says_its_passes_and_old_ones_are_read(
     settings = {"epochs": 3, "static_share": 0.3, "batch_size": 32, "validation": 0.0}
     run = RunConfig("sandwich", "", "resnet8", "digits", settings)
     outcome = fit(run, digits, tmp_path / "run")
-    assert [row["student_passes"] for row in outcome.rows] == [64, 128, 128]
+    assert [row.student_passes for row in outcome.rows] == [64, 128, 128]
     result = outcome.result
-    assert result is not None and result["student_passes"] == 320 and result["train_images"] == 192
-    assert misfit(result, RESULT) is None and misfit(outcome.rows[0], ROW) is None
+    assert result is not None and result.passes == result.student_passes == 320 and result.train_images == 192
     assert main(["eval", str(tmp_path / "run")]) == 0
     assert "trained             3 epochs, 320 images passed through the student" in capsys.readouterr().out
     assert main(["report", str(tmp_path / "run"), "--out", str(tmp_path / "page.html")]) == 0
     assert "320 student passes" in (tmp_path / "page.html").read_text(encoding="utf-8")
-    del result["student_passes"]
-    (tmp_path / "run" / "result.json").write_text(json.dumps(result))
+    write_result(tmp_path / "run" / "result.json", replace(result, student_passes=0))  # as it was before
     capsys.readouterr()
     assert main(["eval", str(tmp_path / "run"), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["student_passes"] == 192 == recorded(result)
-    assert recorded({}) is None
+    assert json.loads(capsys.readouterr().out)["student_passes"] == 192
+    assert RunResult().passes is None
 
 
 def test_wrappers_compose_from_inside_out():

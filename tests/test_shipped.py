@@ -19,6 +19,8 @@ from spnet.files import read_json
 from spnet.runs import folder as checkpoint
 from spnet.runs import open as runs
 from spnet.runs.config import RunConfig
+from spnet.runs.facts import Facts
+from spnet.runs.record import Start
 
 ship: Callable[..., Path] = runpy.run_path(str(Path(__file__).parent.parent / "scripts" / "ship.py"))["ship"]
 
@@ -64,7 +66,9 @@ def cifar_run(folder: Path, method: str, backbone: str, final: dict[str, Any], *
     """A finished run on CIFAR-10 with the record given, trained where the data lie under /secret."""
     config = RunConfig(method, "", backbone, "cifar10:/secret/cifar10", {"epochs": 30, "lr": 0.2})
     start = record.get("started_from")
-    facts = {"classes": CIFAR10, "input_shape": [3, 32, 32], "mean": [0.5] * 3, "std": [0.2] * 3, "started_from": start}
+    facts = Facts(
+        CIFAR10, (3, 32, 32), (0.5,) * 3, (0.2,) * 3, "cifar10:/secret/cifar10", Start(**start) if start else None
+    )
     checkpoint.write_config(folder, config, facts)
     checkpoint.save_network(folder, create_model(backbone, method, seed=0))
     whole = {"hash": config.hash, "label": config.label, "config": config.to_json(), "last": final, "final": final}
@@ -132,7 +136,7 @@ def test_no_path_of_the_machine_is_shipped(tmp_path: Path, weights: Path) -> Non
     assert not [file for file in out.iterdir() if b"secret" in file.read_bytes()]
     config, facts = checkpoint.read_config(out)
     record = json.loads((out / "result.json").read_text())
-    assert config.data == record["config"]["data"] == "cifar10" and facts["classes"] == list(CIFAR10)
+    assert config.data == record["config"]["data"] == "cifar10" and facts.classes == tuple(CIFAR10)
     assert config.hash == record["hash"]
     assert spnet.load("cifar10").input_shape == (3, 32, 32)
 

@@ -20,6 +20,7 @@ from spnet.data import Dataset
 from spnet.inference.export import export_onnx, open_export
 from spnet.inference.runtimes.gathered import gathered
 from spnet.runs.config import RunConfig
+from spnet.runs.record import EpochRow
 from spnet.training.fit import Outcome, fit
 
 NAME = "toy-glance"
@@ -35,8 +36,8 @@ def run(digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
     """A finished run, and its folder as it stood after the first of its two epochs."""
     folder, halfway = (tmp_path_factory.mktemp("toy") / name for name in ("run", "halfway"))
 
-    def copy(row: dict) -> None:
-        if row["epoch"] == 1:
+    def copy(row: EpochRow) -> None:
+        if row.epoch == 1:
             shutil.copytree(folder, halfway)
 
     return folder, halfway, fit(config(), digits, folder, report=copy)
@@ -58,8 +59,8 @@ def test_it_is_found_and_built(net: spnet.DynamicNetwork):
 @pytest.mark.parametrize("wrapper", ["", "spnet"])
 def test_it_is_trained_wrapped_or_not(wrapper: str, digits: Dataset, tmp_path: Path):
     outcome = fit(config(wrapper).with_settings(epochs=1), digits, tmp_path / "run")
-    assert outcome.finished and "price" in outcome.rows[0]["losses"]
-    assert ("path" in outcome.rows[0]["losses"]) == bool(wrapper)
+    assert outcome.finished and "price" in outcome.rows[0].losses
+    assert ("path" in outcome.rows[0].losses) == bool(wrapper)
 
 
 def test_it_is_resumed_and_loaded(run: tuple[Path, Path, Outcome], digits: Dataset):

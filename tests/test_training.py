@@ -25,6 +25,7 @@ from spnet.methods.base import backbone_only, everything, router_only
 from spnet.methods.spnet import method as spnet_module
 from spnet.runs import folder as checkpoint
 from spnet.runs.config import RunConfig, TrainingConfig
+from spnet.runs.forms import to_json
 from spnet.training import finish as finish_module
 from spnet.training import fit as fit_module
 from spnet.training.epoch import check_weights, train_epoch
@@ -77,9 +78,9 @@ def test_optimizers():
 def test_the_rate_follows_the_phase(train: Train):
     """Two steps an epoch; the logged rate is that of the epoch's last step, as a share of the phase."""
     _, outcome = train("dynamic", epochs=4, static_share=0.5, lr=0.1)
-    assert [row["phase"] for row in outcome.rows] == ["static", "static", "dynamic", "dynamic"]
+    assert [row.phase for row in outcome.rows] == ["static", "static", "dynamic", "dynamic"]
     expected = [0.05 * (1 + math.cos(math.pi * progress)) for progress in (0.25, 0.75, 0.25, 0.75)]
-    assert [row["lr"] for row in outcome.rows] == pytest.approx(expected)
+    assert [row.lr for row in outcome.rows] == pytest.approx(expected)
 
 
 # Streams
@@ -383,12 +384,12 @@ def test_training_leaves_torchs_generator_alone(train: Train):
 
 def test_validation_is_kept_from_training(train: Train):
     folder, outcome = train("static", epochs=2, validation=0.25, batch_size=16)
-    assert [row["train_images"] for row in outcome.rows] == [48, 48]
-    assert all("validation_accuracy" in row and "probe_accuracy" not in row for row in outcome.rows)
-    assert outcome.result is not None and outcome.result["best_epoch"]["epoch"] in (1, 2)
-    assert outcome.result["last"]["n"] == 40
+    assert [row.train_images for row in outcome.rows] == [48, 48]
+    assert all(row.held_out and math.isnan(row.probe_accuracy) for row in outcome.rows)
+    assert outcome.result is not None and outcome.result.best_epoch and outcome.result.best_epoch.epoch in (1, 2)
+    assert outcome.result.last.n == 40
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert rows == outcome.rows
+    assert rows == [to_json(row) for row in outcome.rows]
 
 
 @pytest.mark.parametrize("validation", [0.0, 0.25])
@@ -430,7 +431,7 @@ def test_the_test_images_are_seen_after_the_last_epoch_and_decide_nothing(
         config,
         replace(digits, train=dim, test=bright),
         tmp_path / "run",
-        report=lambda row: purpose.append("result") if row["epoch"] == 2 else None,
+        report=lambda row: purpose.append("result") if row.epoch == 2 else None,
     )
     assert [what for what, _ in groupby(seen)] == [
         ("epochs", "train"),
@@ -447,14 +448,14 @@ def test_the_result_is_that_of_the_network_which_is_kept(train: Train, digits: D
     """Calibrated, then with statistics of its new paths and calibrated to those: the last of them is final."""
     folder, outcome = train("convnet-aig", budget=0.6, reestimate_bn=True)
     result = outcome.result
-    assert result is not None and {"last", "calibrated", "reestimated"} <= set(result)
-    assert result["final"] is result["reestimated"]
+    assert result is not None and result.calibrated and result.reestimated
+    assert result.final is result.reestimated
     kept = evaluate(spnet.load(folder), digits.test)
     for name in ("accuracy", "macs_mean", "evolution_kl"):
-        assert kept[name] == pytest.approx(result["final"][name], rel=1e-5), name
-    assert len({result[name]["evolution_kl"] for name in ("last", "calibrated", "reestimated")}) == 3
-    for name in ("calibrated", "reestimated"):
-        assert result[name]["n"] == 40 and result[name]["calibration_cost"] == pytest.approx(0.6, rel=0.02)
+        assert getattr(kept, name) == pytest.approx(getattr(result.final, name), rel=1e-5), name
+    assert len({f.evolution_kl for f in (result.last, result.calibrated, result.reestimated)}) == 3
+    for figures in (result.calibrated, result.reestimated):
+        assert figures.n == 40 and figures.calibration_cost == pytest.approx(0.6, rel=0.02)
 
 
 def test_a_budget_missed_after_reestimation_keeps_the_calibrated_network(
@@ -470,21 +471,21 @@ def test_a_budget_missed_after_reestimation_keeps_the_calibrated_network(
     monkeypatch.setattr("spnet.training.finish.calibrate", only_once)
     folder, outcome = train("convnet-aig", budget=0.6, reestimate_bn=True)
     result = outcome.result
-    assert result is not None and result["reestimated"]["missed"] and result["final"] is result["calibrated"]
+    assert result is not None and result.reestimated and result.reestimated.missed and result.final is result.calibrated
     kept = evaluate(spnet.load(folder), digits.test)
     for name in ("accuracy", "macs_mean", "evolution_kl"):
-        assert kept[name] == pytest.approx(result["final"][name], rel=1e-5), name
+        assert getattr(kept, name) == pytest.approx(getattr(result.final, name), rel=1e-5), name
 
 
 def test_without_validation_nothing_chooses(train: Train):
     _, outcome = train("static", epochs=1)
-    assert outcome.result is not None and "best_epoch" not in outcome.result
-    assert "probe_accuracy" in outcome.rows[0]
+    assert outcome.result is not None and outcome.result.best_epoch is None
+    assert not outcome.rows[0].held_out and outcome.rows[0].probe_accuracy > 0
 
 
 def test_a_subset_is_balanced(train: Train):
     _, outcome = train("static", epochs=1, subset=20, batch_size=10)
-    assert outcome.rows[0]["train_images"] == 20
+    assert outcome.rows[0].train_images == 20
 
 
 def test_a_batch_larger_than_the_set(train: Train, tmp_path: Path):
@@ -504,7 +505,7 @@ def test_a_run_folder(train: Train):
     }
     assert not [path for path in folder.rglob("*") if path.name.endswith(".tmp")]
     result = json.loads((folder / "result.json").read_text())
-    assert result == json.loads(json.dumps(outcome.result))
+    assert outcome.result is not None and result == to_json(outcome.result)
     assert {"spnet", "torch", "commit", "hardware", "threads", "precision"} <= set(result["made_with"])
     assert result["train_images"] == 64 and result["train_seconds"] > 0
 
@@ -516,16 +517,17 @@ def test_events_are_read_by_tensorboard(train: Train):
     from spnet.training.events import FILE, append_event, start_events
 
     folder, outcome = train("spnet", epochs=2)
-    append_event(folder, {**outcome.rows[-1], "epoch": 3})
+    rows = [to_json(row) for row in outcome.rows]
+    append_event(folder, {**rows[-1], "epoch": 3})
     with open(folder / FILE, "ab") as file:
         file.write(b"half a record")
-    start_events(folder, outcome.rows)
+    start_events(folder, rows)
     events = EventAccumulator(str(folder / FILE.parent))
     events.Reload()
     for name, expected in (
-        ("loss", [row["loss"] for row in outcome.rows]),
-        ("losses/path", [row["losses"]["path"] for row in outcome.rows]),
-        ("execution_rate_per_block/2", [row["execution_rate_per_block"][2] for row in outcome.rows]),
+        ("loss", [row.loss for row in outcome.rows]),
+        ("losses/path", [row.losses["path"] for row in outcome.rows]),
+        ("execution_rate_per_block/2", [row.execution_rate_per_block[2] for row in outcome.rows]),
     ):
         found = events.Scalars(name)
         assert [event.step for event in found] == [1, 2]

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from spnet.backbones.adapters import register_adapter
     from spnet.backbones.adapters.find import find_blocks
     from spnet.build import create_model
+    from spnet.door import calibrate, evaluate, export, train
     from spnet.inference.cascade import Cascade
     from spnet.inference.engine import Engine
     from spnet.make import make_dynamic
@@ -18,19 +19,27 @@ if TYPE_CHECKING:
     from spnet.network.dynamic import DynamicNetwork
     from spnet.network.trace import Trace
     from spnet.runs.open import load
+    from spnet.runs.record import Evaluation
+    from spnet.runs.run import Run
 
 _HOMES = {
     "Cascade": "spnet.inference.cascade",
     "DynamicNetwork": "spnet.network.dynamic",
     "Engine": "spnet.inference.engine",
+    "Evaluation": "spnet.runs.record",
+    "Run": "spnet.runs.run",
     "Trace": "spnet.network.trace",
+    "calibrate": "spnet.door",
     "create_model": "spnet.build",
+    "evaluate": "spnet.door",
+    "export": "spnet.door",
     "find_blocks": "spnet.backbones.adapters.find",
     "list_backbones": "spnet.backbones",
     "list_methods": "spnet.methods",
     "load": "spnet.runs.open",
     "make_dynamic": "spnet.make",
     "register_adapter": "spnet.backbones.adapters",
+    "train": "spnet.door",
 }
 """Where each public name lives. Imported on first use, so that `spnet --help` does not wait for torch."""
 
@@ -54,12 +63,17 @@ __all__ = [
     "DivergedError",
     "DynamicNetwork",
     "Engine",
+    "Evaluation",
     "ImagesWarning",
     "NoEffectWarning",
+    "Run",
     "Trace",
     "UserError",
     "__version__",
+    "calibrate",
     "create_model",
+    "evaluate",
+    "export",
     "find_blocks",
     "list_backbones",
     "list_methods",
@@ -67,4 +81,5 @@ __all__ = [
     "losses",
     "make_dynamic",
     "register_adapter",
+    "train",
 ]

@@ -17,6 +17,7 @@ from spnet.backbones.base import Backbone
 from spnet.errors import NoEffectWarning, UserError
 from spnet.methods import Method, composition
 from spnet.network.dynamic import DynamicNetwork
+from spnet.network.origin import Origin
 from spnet.seeds import stream_seed
 from spnet.settings import fill, refuse_unknown, shown
 
@@ -119,13 +120,21 @@ def create_model(
 
     Raises:
         UserError: an unknown name or setting, with the nearest known one; a size that no network can have.
+
+    Example:
+        >>> net = spnet.create_model("resnet8", "spnet", num_classes=10, target=0.5)
+        >>> trace = net.eval()(torch.randn(4, 3, 32, 32))
+        >>> tuple(trace.logits.shape), tuple(trace.decisions.shape)
+        ((4, 10), (4, 3))
     """
     size = tuple(image_size) if isinstance(image_size, (tuple, list)) else (image_size, image_size)
     built = create_method(method, wrapper, config)
     warn_without_effect(method, wrapper, config)
     import_backbone(backbone)
     shape = cast(tuple[int, int, int], (in_channels, *size))
-    return build_network(built, backbone, num_classes=num_classes, input_shape=shape, seed=seed)
+    net = build_network(built, backbone, num_classes=num_classes, input_shape=shape, seed=seed)
+    net.origin = Origin(method, wrapper, backbone, config)
+    return net
 
 
 def checked_sizes(*sizes: object) -> list[int]:

@@ -13,6 +13,7 @@ import stat
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +174,9 @@ def write_json(path: Path, record: Any) -> None:
 
 
 def strict(record: Any) -> Any:
-    """The record with None for every number that JSON cannot say (NaN, infinite)."""
+    """The record with None for every number that JSON cannot say (NaN, infinite), dataclasses as their fields."""
+    if is_dataclass(record) and not isinstance(record, type):
+        record = asdict(record)
     if isinstance(record, float):
         return record if record - record == 0 else None
     if isinstance(record, dict):

@@ -9,6 +9,7 @@ from spnet.backbones.adapters.assemble import adapt
 from spnet.build import around, create_method, method_configs, seeded, warn_without_effect
 from spnet.errors import UserError
 from spnet.network.dynamic import DynamicNetwork
+from spnet.network.origin import Origin
 from spnet.settings import names, shown
 
 
@@ -51,8 +52,10 @@ def make_dynamic(
             names that match nothing, a setting the method does not have.
 
     Example:
-        >>> net = spnet.make_dynamic(torchvision.models.resnet18(), example=torch.randn(1, 3, 224, 224), target=0.7)
-        >>> net(images).logits
+        >>> model, images = torchvision.models.resnet18(num_classes=10), torch.randn(2, 3, 64, 64)
+        >>> net = spnet.make_dynamic(model, example=images, target=0.7)
+        >>> tuple(net(images).logits.shape)
+        (2, 10)
     """
     known = [name for config in method_configs(method, wrapper) for name in names(config)]
     if exits not in (None, ()) and "exits" not in known:
@@ -67,6 +70,7 @@ def make_dynamic(
     own = getattr(model, "pretrained_cfg", None) or {}
     mean, std = mean or own.get("mean"), std or own.get("std")
     net = around(built, plain, mean=tuple(mean) if mean else None, std=tuple(std) if std else None, seed=seed)
+    net.origin = Origin(method, wrapper, settings=settings)
     return net.to(example.device).train(model.training)
 
 

@@ -22,6 +22,7 @@ from spnet.files import write_json
 from spnet.jobs.runner import with_curves
 from spnet.reproduction.plan import FITTING, Plan
 from spnet.reproduction.scales import SCALES
+from spnet.runs.forms import to_json
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 CLASSES = ("ant", "bee", "cow")
@@ -106,7 +107,7 @@ def parquet_of(file: Path, pictures: Path) -> Path:
 
 def _records(folder: Path, run: Path) -> None:
     """What `spnet reproduce` reads: a record for each run of these targets, all with the figures of one."""
-    whole = with_curves(run)
+    whole = to_json(with_curves(run))
     scale = SCALES["smoke"]
     plan = Plan(scale, scale.seeds, {}, FITTING, "spnet reproduce")
     for target in TARGETS:

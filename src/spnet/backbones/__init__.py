@@ -18,7 +18,12 @@ _FAMILIES: dict[str, Callable[..., Backbone]] = {
 
 
 def list_backbones() -> list[str]:
-    """Names of the package's own backbones."""
+    """Names of the package's own backbones.
+
+    Example:
+        >>> "resnet20" in spnet.list_backbones()
+        True
+    """
     return list(_FAMILIES)
 
 

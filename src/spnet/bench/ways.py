@@ -145,7 +145,7 @@ def fastest(rows: Sequence[dict[str, Any]], method: str) -> str:
 
 
 def _resumes(config: RunConfig, dataset: Dataset) -> bool:
-    def interrupt(row: dict[str, Any]) -> None:
+    def interrupt(row: object) -> None:
         raise InterruptedError
 
     with tempfile.TemporaryDirectory() as folder:

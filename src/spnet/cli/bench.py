@@ -3,6 +3,7 @@ promise."""
 
 import argparse
 import sys
+from dataclasses import asdict
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     told = "batch sizes and thread counts"
     progress = lambda _: print(f"{next(done)} of {total} {told} measured", file=sys.stderr, flush=True)  # noqa: E731
     records = bench(net, config, images, progress=progress)
-    facts = {**made_with("fp32"), "onnxruntime": runtime.__version__}
+    facts = {**asdict(made_with("fp32")), "onnxruntime": runtime.__version__}
     result: dict[str, Any] = {
         "network": args.network,
         "lookahead": lookahead,

@@ -2,7 +2,8 @@
 
 import argparse
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,10 @@ from spnet.terminal import printable
 if TYPE_CHECKING:
     from spnet.data import Dataset, Source
     from spnet.inference.engine import Engine
+    from spnet.runs.record import Evaluation
+
+ALWAYS_THERE = ("evolution_kl", "accuracy_fixed_path", "cost_ratio_fixed_path")
+"""Figures that `--json` names even where there are none."""
 
 
 def configure(parser: Parser, argv: list[str]) -> None:
@@ -56,6 +61,8 @@ def _milliseconds(text: str) -> float | str:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from spnet.errors import UserError
     from spnet.inference.engine import Engine
+    from spnet.network.dynamic import DynamicNetwork
+    from spnet.runs.forms import to_json
 
     named = open_named(args.run)
     if args.sweep:
@@ -71,7 +78,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     batch = 1 if executor == "branching" or timed else 256  # `auto` may run something else in batches
     plain = executor == "masked" and not any(rule is not None for rule in rules.values())
     figures = _evaluate(engine, named, dataset.test, batch, plain)
-    return {**figures, **reached, **_identity(args, named, executor)}
+    decides = isinstance(named.net, DynamicNetwork) and any(named.net.gated)
+    notes = useless(figures, "A lower --budget skips more.") if decides else []
+    there = dict.fromkeys(ALWAYS_THERE)
+    return {**there, **to_json(figures), "notes": notes, **reached, **_identity(args, named, executor)}
 
 
 def _calibrate(engine: "Engine", args: argparse.Namespace, named: Named, dataset: "Dataset") -> dict[str, Any]:
@@ -88,7 +98,7 @@ def _calibrate(engine: "Engine", args: argparse.Namespace, named: Named, dataset
     return reached
 
 
-def _evaluate(engine: "Engine", named: Named, test: "Source", batch: int, plain: bool) -> dict[str, Any]:
+def _evaluate(engine: "Engine", named: Named, test: "Source", batch: int, plain: bool) -> "Evaluation":
     """`plain`: the network's own masked forward does, and gives features beside."""
     from spnet.inference.cascade_engine import CascadeEngine
     from spnet.inference.cascade_evaluate import evaluate_cascade
@@ -96,18 +106,15 @@ def _evaluate(engine: "Engine", named: Named, test: "Source", batch: int, plain:
 
     if isinstance(engine, CascadeEngine):
         figures = evaluate_cascade(engine, test, batch_size=batch)
-        for name, member in zip(named.names, figures["members"], strict=True):
-            member["run"] = name
-        return {**figures, "notes": []}
+        members = zip(named.names, figures.members, strict=True)
+        return replace(figures, members=tuple(replace(member, run=name) for name, member in members))
     net = engine.model
     engine.settle()  # the controls, and a masked evaluation, ask the network
-    figures = evaluate(net, test, forward=None if plain else engine, batch_size=batch)
-    return {**figures, "notes": useless(figures, "A lower --budget skips more.") if any(net.gated) else []}
+    return evaluate(net, test, forward=None if plain else engine, batch_size=batch)
 
 
 def _data(args: argparse.Namespace, named: Named) -> "Dataset":
-    dataset = named.data(args.data, workers=args.workers, cache_gb=args.cache_gb)
-    return dataset.mirrored(named.config.training.flip)
+    return named.data(args.data, workers=args.workers, cache_gb=args.cache_gb)
 
 
 def _identity(args: argparse.Namespace, named: Named, executor: str) -> dict[str, Any]:
@@ -116,7 +123,7 @@ def _identity(args: argparse.Namespace, named: Named, executor: str) -> dict[str
 
     made = made_with("fp32")
     title = {"executor": executor, "run": str(args.run), "label": named.label}
-    return {**title, "made_with": made, "threads": made["threads"], **named.trained()}
+    return {**title, "made_with": asdict(made), "threads": made.threads, **named.trained()}
 
 
 def _sweep(args: argparse.Namespace, named: Named) -> dict[str, Any]:
@@ -174,21 +181,25 @@ def describe(result: dict[str, Any]) -> str:
         from spnet.report.sweep import text
 
         return text(result)
+    from spnet.runs.forms import fill
+    from spnet.runs.record import Evaluation
+
     if "members" in result:
         return _describe_cascade(result)
-    kl = result["evolution_kl"]
-    stages = ", ".join("-" if accuracy is None else f"{accuracy:.2f}" for accuracy in result["stage_accuracy"])
+    found = fill(Evaluation, result)
+    kl = found.evolution_kl
+    stages = ", ".join("-" if isnan(accuracy) else f"{accuracy:.2f}" for accuracy in found.stage_accuracy)
     lines = [
         f"{result['label']}  {printable(result['run'])}  (executor {result['executor']}, {result['threads']} threads)",
-        f"accuracy            {result['accuracy']:.2f} %  (n = {result['n']}; by stage {stages}; mean over classes "
-        f"{result['class_accuracy']:.2f} %)",
-        f"cost                {result['macs_mean'] / 1e6:.3f} MMACs = {result['gflops_mean']:.5f} GFLOPs = "
-        f"{100 * result['cost_ratio']:.1f} % of static",
-        f"execution rate      {result['execution_rate']:.3f}, {paths(result['distinct_paths'])}",
-        f"shuffled paths      {result['accuracy_shuffled_paths']:.2f} %   "
-        f"one fixed path {result['accuracy_fixed_path']:.2f} % at {100 * result['cost_ratio_fixed_path']:.1f} %",
-        f"evolution KL        {'not seen by this executor' if kl is None else format(kl, '.5f')}",
-        f"images per second   {result['images_per_second']:.0f}",
+        f"accuracy            {found.accuracy:.2f} %  (n = {found.n}; by stage {stages}; mean over classes "
+        f"{found.class_accuracy:.2f} %)",
+        f"cost                {found.macs_mean / 1e6:.3f} MMACs = {found.gflops_mean:.5f} GFLOPs = "
+        f"{100 * found.cost_ratio:.1f} % of static",
+        f"execution rate      {found.execution_rate:.3f}, {paths(found.distinct_paths)}",
+        f"shuffled paths      {found.accuracy_shuffled_paths:.2f} %   "
+        f"one fixed path {found.accuracy_fixed_path:.2f} % at {100 * found.cost_ratio_fixed_path:.1f} %",
+        f"evolution KL        {'not seen by this executor' if isnan(kl) else format(kl, '.5f')}",
+        f"images per second   {found.images_per_second:.0f}",
     ]
     return "\n".join(lines + _trained(result) + ([_time(result)] if "latency" in result else []) + result["notes"])
 
@@ -201,30 +212,33 @@ def _trained(result: dict[str, Any]) -> list[str]:
 
 
 def _describe_cascade(result: dict[str, Any]) -> str:
+    from spnet.runs.forms import fill
+    from spnet.runs.record import Evaluation
+
+    found = fill(Evaluation, result)
     lines = [
         f"cascade of {result['label']}  {printable(result['run'])}  (executor {result['executor']}, "
         f"{result['threads']} threads)",
-        f"accuracy            {result['accuracy']:.2f} %  (n = {result['n']}; mean over classes "
-        f"{result['class_accuracy']:.2f} %)",
-        f"cost                {result['macs_mean'] / 1e6:.3f} MMACs = {result['gflops_mean']:.5f} GFLOPs = "
-        f"{100 * result['cost_ratio']:.1f} % of the last member's static network",
+        f"accuracy            {found.accuracy:.2f} %  (n = {found.n}; mean over classes {found.class_accuracy:.2f} %)",
+        f"cost                {found.macs_mean / 1e6:.3f} MMACs = {found.gflops_mean:.5f} GFLOPs = "
+        f"{100 * found.cost_ratio:.1f} % of the last member's static network",
     ]
-    for member in result["members"]:
-        sure = "" if member["confidence"] is None else f" (surer than {member['confidence']:.4g})"
+    for member in found.members:
+        sure = "" if isnan(member.confidence) else f" (surer than {member.confidence:.4g})"
         lines.append(
-            f"{printable(member['run']):<19} answers {100 * member['share']:.1f} % of the images{sure}, "
-            f"{member['accuracy']:.2f} % of them rightly; alone {member['accuracy_alone']:.2f} % at "
-            f"{100 * member['cost_alone']:.1f} %"
+            f"{printable(member.run):<19} answers {100 * member.share:.1f} % of the images{sure}, "
+            f"{member.accuracy:.2f} % of them rightly; alone {member.accuracy_alone:.2f} % at "
+            f"{100 * member.cost_alone:.1f} %"
         )
-    lines.append(f"shuffled members    {result['accuracy_shuffled_paths']:.2f} %")
-    if "calibration_cost" in result:
+    lines.append(f"shuffled members    {found.accuracy_shuffled_paths:.2f} %")
+    if not isnan(found.calibration_cost):
         seen = "that no member was trained on" if result["held_out"] else "that members were trained on"
-        off = 100 * (result["cost_ratio"] / result["calibration_cost"] - 1)
+        off = 100 * (found.cost_ratio / found.calibration_cost - 1)
         lines.append(
-            f"calibrated          {100 * result['calibration_cost']:.1f} % on {result['calibration_images']} training "
+            f"calibrated          {100 * found.calibration_cost:.1f} % on {result['calibration_images']} training "
             f"images {seen}; on the test images the cost is {off:+.1f} % off that"
         )
-    lines.append(f"images per second   {result['images_per_second']:.0f}")
+    lines.append(f"images per second   {found.images_per_second:.0f}")
     return "\n".join(lines + _trained(result) + ([_time(result)] if "latency" in result else []))
 
 

@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     images, note = _real_images(named) if args.data is None else (_images(named, args.data), "")
     form = "path" if args.static_path is not None else "batch" if args.batch_form else "single"
     told: dict[str, Any] = {"run": str(args.run), "budget": args.budget, "note": note}
-    classes = named.facts["classes"]
+    classes = named.runs[-1].classes
     if isinstance(named.net, Cascade):
         if args.static_path is not None:
             raise UserError("--static-path is of one network: export a member on its own.")

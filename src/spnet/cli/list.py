@@ -44,19 +44,19 @@ def _entries(kind: str) -> list[tuple[str, str]]:
 
 def _pretrained() -> list[dict[str, Any]]:
     """The networks of the package with the figures of their records."""
-    from spnet.files import read_json
     from spnet.runs.open import run_folder, shipped
+    from spnet.runs.record import read_result
 
     entries = []
     for name in shipped():
-        record = read_json(run_folder(name) / "result.json")
-        final, config = record["final"], record["config"]
+        found = read_result(run_folder(name) / "result.json")
+        final, config = found.final, found.config
         text = (
-            f"{record['label']} on {config['backbone']}, {config['data']}: {final['accuracy']:.2f} % "
-            f"(n = {final['n']}), {final['macs_mean'] / 1e6:.3f} MMACs = {final['gflops_mean']:.5f} GFLOPs = "
-            f"{100 * final['cost_ratio']:.1f} % of static"
+            f"{found.label} on {config.backbone}, {config.data}: {final.accuracy:.2f} % "
+            f"(n = {final.n}), {final.macs_mean / 1e6:.3f} MMACs = {final.gflops_mean:.5f} GFLOPs = "
+            f"{100 * final.cost_ratio:.1f} % of static"
         )
-        figures = {key: final[key] for key in ("accuracy", "n", "macs_mean", "gflops_mean", "cost_ratio")}
+        figures = {key: getattr(final, key) for key in ("accuracy", "n", "macs_mean", "gflops_mean", "cost_ratio")}
         entries.append({"name": name, "text": text, **figures})
     return entries
 

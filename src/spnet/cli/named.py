@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from spnet.data import Dataset, Source
     from spnet.inference.cascade import Model
     from spnet.runs.config import RunConfig
+    from spnet.runs.run import Run
 
 HELP = "run folder, the name of a shipped network, or several from cheap to dear as a cascade: A+B"
 ENOUGH = 500
@@ -19,45 +20,42 @@ class Named:
     """A network and the runs it is made of: one, or those of a cascade's members.
 
     Attributes:
-        names: of the runs. configs: of the runs. facts: of the last run (`spnet.runs.folder`).
+        names: of the runs, as they were given.
     """
 
     names: tuple[str, ...]
     net: "Model"
-    configs: "tuple[RunConfig, ...]"
-    facts: dict[str, Any]
+    runs: "tuple[Run, ...]"
 
     @property
     def config(self) -> "RunConfig":
         """Of the run, or of a cascade's last member."""
-        return self.configs[-1]
+        return self.runs[-1].config
 
     @property
     def label(self) -> str:
-        return " + ".join(config.label for config in self.configs)
+        return " + ".join(run.config.label for run in self.runs)
+
+    @property
+    def cost(self) -> float | None:
+        """What an image costs as the record says, a share of static; nothing is said of cascades."""
+        return self.runs[0].cost if len(self.runs) == 1 else None
 
     def trained(self) -> dict[str, Any]:
         """How long it was trained: `epochs` of each run and `student_passes` in all; nothing where a run lacks a record
         that can be read."""
         from spnet.errors import UserError
-        from spnet.runs.folder import read_result
-        from spnet.runs.open import run_folder
-        from spnet.runs.record import student_passes
 
         try:
-            passes = [student_passes(read_result(run_folder(name) / "result.json")) for name in self.names]
+            passes = [run.result.passes for run in self.runs]
         except UserError:
             return {}
-        epochs = [config.training.epochs for config in self.configs]
+        epochs = [run.config.training.epochs for run in self.runs]
         return {} if None in passes else {"epochs": epochs, "student_passes": sum(filter(None, passes))}
 
     def data(self, spec: str | None, **how: Any) -> "Dataset":
-        """The data it was trained on, or `spec`, as the network takes them; `how` as of `load_for`."""
-        from spnet.data.match import load_for
-        from spnet.runs.facts import home_of_data
-
-        net, home = self.net, home_of_data(self.config.data, self.facts)
-        return load_for(net.classes, net.input_shape, spec, home, num_classes=net.num_classes, **how)
+        """The data it was trained on, or `spec`, as the network takes them; `how` as of `Run.data`."""
+        return self.runs[-1].data(spec, **how)
 
     def settle(self, train: "Source", budget: float, exit_confidence: float | None = None) -> None:
         """Put the knobs into the network that meet a budget on training images."""
@@ -79,16 +77,14 @@ def open_named(run: str) -> Named:
     """Load it; `UserError` for what is no run, or for members that do not go together."""
     from spnet.errors import UserError
     from spnet.inference.cascade import Cascade
-    from spnet.runs.folder import read_config
-    from spnet.runs.open import load, run_folder
+    from spnet.runs.run import Run
 
     names = members(run)
     if not all(names):
         raise UserError(f"'{run}' names no cascade: runs are joined by single plus signs, such as A+B.")
-    read = [read_config(run_folder(name)) for name in names]
-    nets = [load(name) for name in names]
-    net = nets[0] if len(nets) == 1 else Cascade(nets)
-    return Named(tuple(names), net, tuple(config for config, _ in read), read[-1][1])
+    runs = tuple(map(Run, names))
+    nets = [run.network() for run in runs]
+    return Named(tuple(names), nets[0] if len(nets) == 1 else Cascade(nets), runs)
 
 
 def to_calibrate_on(train: "Source", named: Named, count: int) -> "tuple[Source, bool]":
@@ -99,6 +95,6 @@ def to_calibrate_on(train: "Source", named: Named, count: int) -> "tuple[Source,
 
     if len(named.names) == 1:
         return spread(train, count), False
-    fresh = unseen(train, named.configs)
+    fresh = unseen(train, [run.config for run in named.runs])
     held_out = len(fresh) >= ENOUGH
     return spread(train.select(fresh) if held_out else train, count), held_out

@@ -35,12 +35,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from spnet.data.pictures import read_picture
     from spnet.errors import UserError, check_finite
     from spnet.inference.engine import Engine
-    from spnet.runs.open import recorded_cost
     from spnet.terminal import say
 
     named = open_named(args.run)
-    cost = recorded_cost(args.run) if len(named.names) == 1 else None
-    engine = Engine(named.net, args.executor, expected_cost=cost, **rules_of(args))
+    engine = Engine(named.net, args.executor, expected_cost=named.cost, **rules_of(args))
     channels, height, width = engine.model.input_shape
     classes = engine.model.classes or [str(label) for label in range(engine.model.num_classes)]
     predictions, failures = [], []

@@ -3,7 +3,10 @@
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from spnet.runs.record import EpochRow
 
 WIDTH = 79
 """Letters that a line may have: it then fits a terminal of 80 columns."""
@@ -12,7 +15,7 @@ SILENCE = 60.0
 
 
 class Progress(Protocol):
-    def report(self, row: dict[str, Any]) -> None:
+    def report(self, row: "EpochRow") -> None:
         """An epoch is done."""
         ...
 
@@ -41,7 +44,7 @@ class Lines:
         self._first: tuple[float, float] | None = None
         """When the first step had been done, and where that was."""
 
-    def report(self, row: dict[str, Any]) -> None:
+    def report(self, row: "EpochRow") -> None:
         self._say(line(row, self.epochs))
 
     def moved(self, epochs: float) -> None:
@@ -87,7 +90,7 @@ class Bar:
         self.task = self.screen.add_task("training", total=epochs)
         self.screen.start()
 
-    def report(self, row: dict[str, Any]) -> None:
+    def report(self, row: "EpochRow") -> None:
         self.screen.console.print(line(row, self.epochs), highlight=False, markup=False)
 
     def moved(self, epochs: float) -> None:
@@ -100,21 +103,19 @@ class Bar:
         self.screen.stop()
 
 
-def line(row: dict[str, Any], epochs: int) -> str:
+def line(row: "EpochRow", epochs: int) -> str:
     """An epoch's figures: loss, accuracy in percent (`val`: held-out images, `probe`: training images), cost as a share
     of the static network's, distinct paths; `8 on, 2 off`: blocks that run for every image, and for none."""
-    seconds = row["seconds"]
-    name = "val" if "validation_accuracy" in row else "probe"
-    accuracy = row["validation_accuracy" if name == "val" else "probe_accuracy"]
+    seconds = row.seconds
     words = [
-        f"epoch {row['epoch']:>3}/{epochs} {row['phase']}",
-        f"loss {row['loss']:.4f}",
-        f"{name} {accuracy:.2f}",
-        f"cost {row['cost_ratio']:.3f}",
-        f"paths {row['distinct_paths']}",
+        f"epoch {row.epoch:>3}/{epochs} {row.phase}",
+        f"loss {row.loss:.4f}",
+        f"{'val' if row.held_out else 'probe'} {row.accuracy:.2f}",
+        f"cost {row.cost_ratio:.3f}",
+        f"paths {row.distinct_paths}",
         f"{seconds:.1f} s" if seconds < 100 else f"{seconds:.0f} s",
     ]
-    always, never = len(row.get("always_run", ())), len(row.get("always_skipped", ()))
-    stuck = [f"{always} on, {never} off"] if row["phase"] != "static" and always + never else []
+    always, never = len(row.always_run or ()), len(row.always_skipped or ())
+    stuck = [f"{always} on, {never} off"] if row.phase != "static" and always + never else []
     forms = ("  ".join([*words, *stuck]), " ".join([*words, *stuck]), "  ".join(words), " ".join(words))
     return next((form for form in forms if len(form) <= WIDTH), forms[-1][:WIDTH])

@@ -7,7 +7,7 @@ import sys
 import time
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spnet.cli import Parser
 from spnet.cli.advice import size_advice
@@ -17,6 +17,9 @@ from spnet.cli.threads import add_threads, computing_with
 from spnet.cli.words import paths, useless
 from spnet.errors import UserError
 from spnet.terminal import say
+
+if TYPE_CHECKING:
+    from spnet.runs.record import EpochRow
 
 BASE = (
     ("--recipe", "NAME", "start from a recipe (spnet list recipes)"),
@@ -76,10 +79,9 @@ def _base(named: argparse.Namespace) -> Any:
 
         return read_config(Path(named.resume))[0]
     if named.init and not named.recipe and not _chooses(named) and not Path(named.init).is_file():
-        from spnet.runs.folder import read_config
-        from spnet.runs.open import run_folder
+        from spnet.runs.run import Run
 
-        return read_config(run_folder(named.init))[0]
+        return Run(named.init).config
     start = recipe(named.recipe) if named.recipe else (recipe("digits") if not _chooses(named) else None)
     if start is None:
         start = RunConfig(settings=dict(recipe("digits").settings) if _on_digits(named) else {})
@@ -122,9 +124,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     refuse_devices(args.devices)
     config = _base(args).with_settings(**settings)
     if args.resume and (Path(args.resume) / "result.json").is_file():
-        from spnet.files import read_json
+        from spnet.runs.forms import to_json
+        from spnet.runs.record import read_result
 
-        return {"run": args.resume, "finished": True, **read_json(Path(args.resume) / "result.json")}
+        return {"run": args.resume, "finished": True, **to_json(read_result(Path(args.resume) / "result.json"))}
     threads = args.threads
     if threads is None and args.devices > 1 and "OMP_NUM_THREADS" not in os.environ:
         threads = max(1, cores() // args.devices)  # all processes share these cores
@@ -183,22 +186,22 @@ def _train(args: argparse.Namespace, config: Any, asked: bool) -> dict[str, Any]
             moved=shown.moved,
             note=shown.note,
         )
-    if not outcome.finished:
+    if outcome.result is None:
         gained = len(outcome.rows) - outcome.begun_at
         if not gained:
             print(f"spnet: {_stalled(args, outcome.rows)}", file=sys.stderr)
         return {"run": str(out), "finished": False, "epochs_done": len(outcome.rows), "epochs_gained": gained}
     from spnet.report import write_report
+    from spnet.runs.forms import to_json
 
     write_report([out], out / "report.html")
-    return {"run": str(out), "finished": True, "seconds": time.monotonic() - started, **(outcome.result or {})}
+    return {"run": str(out), "finished": True, "seconds": time.monotonic() - started, **to_json(outcome.result)}
 
 
 def _data_of(args: argparse.Namespace, config: Any, init: Path | None) -> str:
     """Where the images lie: as the command says, else where they lay for the run that is continued or started from."""
     from spnet.data.spec import sized_as
-    from spnet.runs.facts import home_of_data
-    from spnet.runs.folder import read_config
+    from spnet.runs.run import Run
 
     if args.data:
         if args.resume and args.data.partition(":")[0] != config.data_name:
@@ -207,37 +210,40 @@ def _data_of(args: argparse.Namespace, config: Any, init: Path | None) -> str:
     origin = Path(args.resume) if args.resume else init
     if origin is None or origin.is_file():
         return config.data
-    before, record = read_config(origin)
-    return home_of_data(config.data, record) if before.data == config.data else config.data
+    before = Run(origin)
+    return before.home if before.config.data == config.data else config.data
 
 
-def _stalled(args: argparse.Namespace, rows: list[dict[str, Any]]) -> str:
-    took = f" (the last one took {rows[-1]['seconds']:.0f} s)" if rows else ""
+def _stalled(args: argparse.Namespace, rows: "list[EpochRow]") -> str:
+    took = f" (the last one took {rows[-1].seconds:.0f} s)" if rows else ""
     within = f"no epoch ended within --time-limit {args.time_limit:g}: the run is where it was"
     return f"{within}. Give it more time than an epoch takes{took}."
 
 
 def describe(result: dict[str, Any]) -> str:
     from spnet.methods import method_class
+    from spnet.runs.forms import fill
+    from spnet.runs.record import RunResult
 
     run_name = result["run"]
     if not result["finished"]:
         again = shlex.join(["spnet", "train", "--resume", run_name])
         return f"stopped in time after {result['epochs_done']} epochs; continue with: {again}"
-    final, last = result["final"], result["last"]
+    found = fill(RunResult, result)
+    final, last = found.final, found.last
     lines = [
-        f"test accuracy {final['accuracy']:.2f} % (n = {final['n']}), cost {final['macs_mean'] / 1e6:.3f} MMACs = "
-        f"{final['gflops_mean']:.5f} GFLOPs = {100 * final['cost_ratio']:.1f} % of static",
+        f"test accuracy {final.accuracy:.2f} % (n = {final.n}), cost {final.macs_mean / 1e6:.3f} MMACs = "
+        f"{final.gflops_mean:.5f} GFLOPs = {100 * final.cost_ratio:.1f} % of static",
     ]
-    if method_class(result["config"]["method"]).routed:
+    if method_class(found.config.method).routed:
         lines.append(
-            f"{paths(final['distinct_paths'])}; shuffled paths {final['accuracy_shuffled_paths']:.2f} %, "
-            f"one fixed path {final['accuracy_fixed_path']:.2f} %"
+            f"{paths(final.distinct_paths)}; shuffled paths {final.accuracy_shuffled_paths:.2f} %, "
+            f"one fixed path {final.accuracy_fixed_path:.2f} %"
         )
         lines += useless(final, "A lower --target or --budget skips more.")
-    if "missed" in result.get("calibrated", {}):
-        lines.append(f"not calibrated: {result['calibrated']['missed']}")
-    elif "calibrated" in result:
-        lines.append(f"before calibration: {last['accuracy']:.2f} % at {100 * last['cost_ratio']:.1f} % of static")
+    if found.calibrated and not found.calibrated.met:
+        lines.append(f"not calibrated: {found.calibrated.missed}")
+    elif found.calibrated:
+        lines.append(f"before calibration: {last.accuracy:.2f} % at {100 * last.cost_ratio:.1f} % of static")
     lines.append(f"run folder {run_name} (open report.html in a browser)")
     return "\n".join(lines)

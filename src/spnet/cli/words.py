@@ -1,7 +1,9 @@
 """Small words that several verbs say."""
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from spnet.runs.record import Evaluation
 
 
 def paths(count: int) -> str:
@@ -9,13 +11,13 @@ def paths(count: int) -> str:
     return "1 path" if count == 1 else f"{count} distinct paths"
 
 
-def useless(figures: Mapping[str, Any], remedy: str) -> list[str]:
+def useless(figures: "Evaluation", remedy: str) -> list[str]:
     """In words, when the decisions of a network win nothing; `figures` are those of its evaluation."""
-    if figures["execution_rate"] == 1:
+    if figures.execution_rate == 1:
         words = "nothing is skipped: every block runs for every image."
-    elif figures["cost_ratio"] >= 1:
+    elif figures.cost_ratio >= 1:
         words = "nothing is saved: the routers cost as much as the blocks they skip."
-    elif figures["distinct_paths"] == 1:
+    elif figures.distinct_paths == 1:
         words = "every image takes the same path: no decision depends on the image."
     else:
         return []

@@ -35,11 +35,6 @@ class Cascade(nn.Module):
     blocks of all members one after another (-1 where a member was not reached), `stage_logits` one a member (those of
     the answer where a member was not reached), `router_logits` (0 where a member was not reached).
 
-        cascade = spnet.Cascade([spnet.load("cifar10-fast"), spnet.load("cifar10")], confidences=0.9)
-        engine = spnet.Engine(cascade)
-        engine.calibrate(images, budget=0.6)  # uint8, no labels; images that no member was trained on
-        trace = engine(images)
-
     Args:
         members: networks from cheap to dear, of one input and the same classes in one order. They are put into eval
             mode, and shared, not copied: their own thresholds count.
@@ -48,6 +43,13 @@ class Cascade(nn.Module):
 
     Raises:
         UserError: fewer than two members, members that do not go together, confidences that are none.
+
+    Example:
+        >>> small = spnet.create_model("resnet8", "static", in_channels=1, image_size=8)
+        >>> cascade = spnet.Cascade([small, spnet.load("runs/digits")], confidences=0.9)
+        >>> engine = spnet.Engine(cascade, "gathered")  # then calibrate it on images that no member was trained on
+        >>> tuple(engine(torch.zeros(2, 1, 8, 8, dtype=torch.uint8)).exit_stage.shape)
+        (2,)
     """
 
     def __init__(self, members: Sequence[DynamicNetwork], confidences: float | Sequence[float] = CONFIDENCE) -> None:

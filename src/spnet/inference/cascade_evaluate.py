@@ -1,7 +1,8 @@
 """Evaluation of a cascade by the protocol: every cost counted, its members alone beside it, the control that shows what
 choosing by confidence wins."""
 
-from typing import Any
+import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -10,40 +11,41 @@ from spnet.data import Source
 from spnet.errors import check_finite
 from spnet.inference.cascade_engine import CascadeEngine
 from spnet.inference.evaluate import collect, percent, summarise
+from spnet.runs.record import Evaluation, MemberFigures
 
 
 @torch.no_grad()
-def evaluate_cascade(engine: CascadeEngine, split: Source, *, batch_size: int = 256) -> dict[str, Any]:
-    """The figures of `spnet.inference.evaluate.evaluate`, and `members`: of each its `confidence`, `decision_shift`,
-    the `share` of images it answered and its `accuracy` on them, and `accuracy_alone` and `cost_alone` with every image
-    its own.
+def evaluate_cascade(engine: CascadeEngine, split: Source, *, batch_size: int = 256) -> Evaluation:
+    """The figures of `spnet.inference.evaluate.evaluate`, and those of the members.
 
     `accuracy_shuffled_paths`: every image answered by the member that answered another image, which costs about as
-    much. There is no fixed path of equal cost, so those figures are None.
+    much. There is no fixed path of equal cost, so those figures are NaN.
     """
     results = collect(engine, split, batch_size)
     check_finite(results["confidence"])
     figures = summarise(results, engine.model.static_macs, engine.model.options)
-    figures["images_per_second"] = figures["n"] / max(results["seconds"], 1e-9)
     alone = [collect(member, split, batch_size) for member in engine.engines]
     correct = torch.stack([found["correct"] for found in alone])
     answered = results["exit_stage"]
-    figures["accuracy_shuffled_paths"] = percent(correct.gather(0, _shuffled(answered)[None])[0])
-    figures["accuracy_fixed_path"] = figures["cost_ratio_fixed_path"] = None
-    figures["members"] = [
-        {
-            "confidence": confidence,
-            "decision_shift": member.decision_shift,
-            "share": (answered == k).double().mean().item(),
-            "accuracy": percent(results["correct"][answered == k]),
-            "accuracy_alone": percent(found["correct"]),
-            "cost_alone": found["macs"].double().mean().item() / engine.model.static_macs,
-        }
+    members = [
+        MemberFigures(
+            confidence=confidence,
+            decision_shift=member.decision_shift,
+            share=(answered == k).double().mean().item(),
+            accuracy=percent(results["correct"][answered == k]),
+            accuracy_alone=percent(found["correct"]),
+            cost_alone=found["macs"].double().mean().item() / engine.model.static_macs,
+        )
         for k, (confidence, member, found) in enumerate(
-            zip((*engine.confidences, None), engine.engines, alone, strict=True)
+            zip((*engine.confidences, math.nan), engine.engines, alone, strict=True)
         )
     ]
-    return figures
+    return replace(
+        figures,
+        images_per_second=figures.n / max(results["seconds"], 1e-9),
+        accuracy_shuffled_paths=percent(correct.gather(0, _shuffled(answered)[None])[0]),
+        members=tuple(members),
+    )
 
 
 def _shuffled(values: Tensor) -> Tensor:

@@ -65,6 +65,12 @@ class Engine:
 
     Raises:
         UserError: no network, an unknown executor or one that cannot serve this network, a value that is no share.
+
+    Example:
+        >>> engine = spnet.Engine(spnet.load("runs/digits"), "branching")
+        >>> trace = engine(torch.zeros(1, 1, 8, 8, dtype=torch.uint8))
+        >>> tuple(trace.logits.shape), len(trace.decisions[0])
+        ((1, 10), 3)
     """
 
     def __new__(cls, model: Any = None, *_: Any, **__: Any) -> Self:

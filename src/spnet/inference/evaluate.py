@@ -4,8 +4,10 @@ win.
 Shapes: B samples of a batch, N images of the set, L blocks.
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,6 +19,7 @@ from spnet.network.dynamic import DynamicNetwork
 from spnet.network.path_statistics import decision_entropy, distinct_paths, evolution_kl, execution_rate_per_block
 from spnet.network.trace import Trace
 from spnet.numerics import mean
+from spnet.runs.record import Evaluation
 
 Forward = Callable[[Tensor], Trace]
 
@@ -81,8 +84,8 @@ def collect(
     }
 
 
-def summarise(results: dict[str, Any], static_macs: int, options: Sequence[int] | None = None) -> dict[str, Any]:
-    """The figures of an evaluation, as plain numbers. Accuracies in percent, costs in MACs and GFLOPs (2 per MAC).
+def summarise(results: dict[str, Any], static_macs: int, options: Sequence[int] | None = None) -> Evaluation:
+    """The figures of an evaluation, without controls. Accuracies in percent, costs in MACs and GFLOPs (2 per MAC).
 
     Args:
         options: of each block; blocks with one option have no part in the mean execution rate. None: all have more.
@@ -91,23 +94,23 @@ def summarise(results: dict[str, Any], static_macs: int, options: Sequence[int] 
     decisions = results["decisions"]
     rates = execution_rate_per_block(decisions, options)
     chosen = torch.tensor([k > 1 for k in options], device=rates.device) if options else slice(None)
-    return {
-        "accuracy": percent(results["correct"]),
-        "class_accuracy": class_accuracy(results["correct"], results["labels"]),
-        "n": len(macs),
-        "macs_mean": macs.mean().item(),
-        "macs_static": static_macs,
-        "gflops_mean": 2e-9 * macs.mean().item(),
-        "cost_ratio": macs.mean().item() / static_macs,
-        "execution_rate": rates[chosen].mean().item(),
-        "execution_rate_per_block": [round(rate, 4) for rate in rates.tolist()],
-        "distinct_paths": int(distinct_paths(decisions)),
+    return Evaluation(
+        accuracy=percent(results["correct"]),
+        class_accuracy=class_accuracy(results["correct"], results["labels"]),
+        n=len(macs),
+        macs_mean=macs.mean().item(),
+        macs_static=static_macs,
+        gflops_mean=2e-9 * macs.mean().item(),
+        cost_ratio=macs.mean().item() / static_macs,
+        execution_rate=rates[chosen].mean().item(),
+        execution_rate_per_block=tuple(round(rate, 4) for rate in rates.tolist()),
+        distinct_paths=int(distinct_paths(decisions)),
         # In nats: 0 where every image is decided alike, ln 2 where skip and run are as frequent.
-        "decision_entropy_per_block": [round(entropy, 4) for entropy in decision_entropy(decisions).tolist()],
-        "stage_accuracy": _by_stage(results["stage_correct"]),
+        decision_entropy_per_block=tuple(round(entropy, 4) for entropy in decision_entropy(decisions).tolist()),
+        stage_accuracy=_by_stage(results["stage_correct"]),
         # An exported graph hands out no features: then there is nothing to say, and 0 would say too much.
-        "evolution_kl": float(evolution_kl(results["stage_features"])) if results["stage_features"] else None,
-    }
+        evolution_kl=float(evolution_kl(results["stage_features"])) if results["stage_features"] else math.nan,
+    )
 
 
 def class_accuracy(correct: Tensor, labels: Tensor) -> float:
@@ -118,10 +121,10 @@ def class_accuracy(correct: Tensor, labels: Tensor) -> float:
     return 100.0 * mean(right[there].double() / counts[there].double()).item()
 
 
-def _by_stage(correct: dict[int, Tensor]) -> list[float | None]:
-    """Accuracy of every stage, None where there is no classifier; of the last alone where no other stage has one."""
+def _by_stage(correct: dict[int, Tensor]) -> tuple[float, ...]:
+    """Accuracy of every stage, NaN where there is no classifier; of the last alone where no other stage has one."""
     stages = range(max(correct) + 1) if len(correct) > 1 else correct
-    return [percent(correct[stage]) if stage in correct else None for stage in stages]
+    return tuple(percent(correct[stage]) if stage in correct else math.nan for stage in stages)
 
 
 def percent(correct: Tensor) -> float:
@@ -131,7 +134,7 @@ def percent(correct: Tensor) -> float:
 @torch.no_grad()
 def evaluate(
     net: DynamicNetwork, split: Source, *, batch_size: int = 256, forward: Forward | None = None
-) -> dict[str, Any]:
+) -> Evaluation:
     """All figures of one network on one set, the controls included.
 
     Args:
@@ -141,9 +144,9 @@ def evaluate(
     results = collect(forward or net, split, batch_size, stages=net.classified_stages)
     check_finite(results["confidence"])
     figures = summarise(results, net.static_macs, net.options)
-    figures["images_per_second"] = figures["n"] / max(results["seconds"], 1e-9)
     # The controls run masked: an executor that wants single images is no reason to run them one by one.
-    return {**figures, **path_controls(net, split, results["decisions"])}
+    controls = path_controls(net, split, results["decisions"])
+    return replace(figures, images_per_second=figures.n / max(results["seconds"], 1e-9), **controls)
 
 
 @torch.no_grad()

@@ -120,10 +120,10 @@ def _figures(engine: Engine, test: Source, budget: float | None) -> dict[str, An
     if engine.exits > 1:
         shares = (results["exit_stage"].bincount(minlength=engine.exits) / len(test)).tolist()
     return {
-        **{name: found[name] for name in FIGURES},
-        "cost_error": None if budget is None else found["cost_ratio"] / budget - 1,
-        "execution_rate": found["execution_rate"],
-        "distinct_paths": found["distinct_paths"],
+        **{name: getattr(found, name) for name in FIGURES},
+        "cost_error": None if budget is None else found.cost_ratio / budget - 1,
+        "execution_rate": found.execution_rate,
+        "distinct_paths": found.distinct_paths,
         "exit_shares": shares,
     }
 

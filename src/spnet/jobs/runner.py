@@ -14,14 +14,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import isfinite
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from spnet.errors import UserError
 from spnet.files import cannot_write, read_json, write_bytes, write_json
 from spnet.jobs.board import Board, kind
 from spnet.runs.config import RunConfig
+from spnet.runs.record import Curves, RunResult, read_metrics, read_result, write_result
+from spnet.runs.whole import lacking
 
 NETWORKS = "networks"
 
@@ -59,21 +62,17 @@ def keep_network(run: Path, kept: Path) -> None:
     write_bytes(kept / "model.safetensors", (run / "model.safetensors").read_bytes())
 
 
-def record(run: RunConfig, results: Path) -> dict[str, Any]:
+def record(run: RunConfig, results: Path) -> RunResult:
     """The committed record of a finished run; `UserError` for one with values of the wrong kind."""
-    from spnet.runs.folder import read_result
-
     return read_result(results / f"{run.hash}.json")
 
 
 def check_record(run: RunConfig, results: Path) -> None:
     """`UserError` for a record that lacks what tables are made of, or is another run's."""
-    from spnet.runs.record import lacking
-
     path, found = results / f"{run.hash}.json", record(run, results)
     if (name := lacking(found)) is not None:
         raise UserError(f"{path} is damaged: '{name}' cannot be. Restore it, or delete it to train the run again.")
-    if found["hash"] != run.hash:
+    if found.hash != run.hash:
         raise UserError(f"{path} is another run's record: restore it, or delete it to train the run again.")
 
 
@@ -106,7 +105,7 @@ def run_all(
     waiting = [run for run in planned if not finished(run, results, network=run.hash in networks)]
     board = Board(planned, [run.hash for run in planned if run not in waiting], workers=workers)
     for run in planned:
-        if finished(run, results) and (seconds := record(run, results).get("train_seconds")):
+        if finished(run, results) and isfinite(seconds := record(run, results).train_seconds):
             board.recorded.setdefault(kind(run), []).append(seconds)
     threads = threads or max(1, (os.cpu_count() or 1) // workers)
     jobs: dict[str, tuple[RunConfig, Job]] = {}
@@ -129,10 +128,10 @@ def run_all(
                     if name in networks:
                         keep_network(work / name, results / NETWORKS / name)
                     made = without_place(with_curves(work / name), run)
-                    write_json(results / f"{name}.json", made)
+                    write_result(results / f"{name}.json", made)
                     board.finished.append(name)
                     # A resumed run took part of its time before this call.
-                    board.measured.setdefault(kind(run), []).append(max(took, made.get("train_seconds", 0.0)))
+                    board.measured.setdefault(kind(run), []).append(max(took, made.train_seconds))
                 else:
                     log = work / f"{name}.log"
                     more = f", see {log}" if log.is_file() else ""
@@ -148,36 +147,14 @@ def run_all(
     return board
 
 
-CURVES = (
-    "evolution_kl",
-    "flips",
-    "path_agreement",
-    "cost_ratio",
-    "validation_accuracy",
-    "probe_accuracy",
-    "train_accuracy",
-)
-
-
-def with_curves(folder: Path) -> dict[str, Any]:
+def with_curves(folder: Path) -> RunResult:
     """A run's record: its result and the figures of each epoch, rounded."""
-    from spnet.runs.folder import read_metrics
-
-    rows = read_metrics(folder)
-    present = [name for name in CURVES if any(name in row for row in rows)]
-    curves = {name: [_rounded(row.get(name)) for row in rows] for name in present}
-    return {**read_json(folder / "result.json"), "curves": {"phase": [row["phase"] for row in rows], **curves}}
+    return replace(read_result(folder / "result.json"), curves=Curves.of(read_metrics(folder)))
 
 
-def without_place(made: dict[str, Any], run: RunConfig) -> dict[str, Any]:
+def without_place(made: RunResult, run: RunConfig) -> RunResult:
     """The run's record without the place where its data set lay: that is this machine's own affair."""
-    if "config" not in made:
-        return made
-    return {**made, "config": {**made["config"], "data": run.data_name}}
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 5)
+    return replace(made, config=replace(made.config, data=run.data_name))
 
 
 def start_process(config: RunConfig, folder: Path, threads: int) -> Job:

@@ -19,7 +19,12 @@ HOME = "spnet.methods."
 
 
 def list_methods() -> list[str]:
-    """Names of all methods, those of plug-ins and of the user's own imported modules included."""
+    """Names of all methods, those of plug-ins and of the user's own imported modules included.
+
+    Example:
+        >>> {"spnet", "static"} <= set(spnet.list_methods())
+        True
+    """
     return list(_found())
 
 

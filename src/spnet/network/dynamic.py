@@ -15,6 +15,7 @@ from spnet.inference.runtimes.masked import Dense, masked
 from spnet.network.budget_mask import limit_to
 from spnet.network.cost import PathCost
 from spnet.network.heads import StageHeads
+from spnet.network.origin import Origin
 from spnet.network.recorder import Book, Rows, select
 from spnet.network.sampling import Argmax, Forced, Sampler
 from spnet.network.trace import UNREACHED, Trace
@@ -40,6 +41,18 @@ class DynamicNetwork(nn.Module):
         router: None makes it static: every block runs in full.
         stage_heads: classifiers after the earlier stages.
         mean, std: per channel, in units of [0, 1]; used when images arrive as uint8.
+
+    Made by `create_model`, `make_dynamic` and `load`. Called with images (B, C, H, W), uint8 (0 to 255) or normalised
+    floats, it gives a `Trace`.
+
+    Raises:
+        UserError: the router decides a block that has one option; images of another shape or type.
+
+    Example:
+        >>> net = spnet.create_model("resnet8", "dynamic", seed=0).eval()
+        >>> full = net.forward_path(torch.zeros(1, 3, 32, 32), torch.ones(3, dtype=torch.int64))
+        >>> int(full.macs) >= net.static_macs
+        True
     """
 
     decision_shift: Tensor
@@ -77,6 +90,8 @@ class DynamicNetwork(nn.Module):
         self.register_buffer("decision_shift", torch.zeros(()))
         self.path_cost = PathCost(backbone, router, stage_heads)
         """What paths cost, and what a bound on it leaves."""
+        self.origin: Origin | None = None
+        """How it was made, where `create_model` or `make_dynamic` did: `spnet.train` asks for it."""
         self.classes: tuple[str, ...] | None = None
         """Names of the classes in the order of the logits, where they are known: `spnet.load` sets them."""
 

@@ -14,7 +14,13 @@ UNREACHED = -1
 
 @dataclass
 class Trace:
-    """What a `DynamicNetwork` computed and decided for a batch. Tensors only; nothing here holds a module."""
+    """What a `DynamicNetwork` computed and decided for a batch. Tensors only; nothing here holds a module.
+
+    Example:
+        >>> trace = spnet.load("runs/digits")(torch.zeros(2, 1, 8, 8))
+        >>> tuple(trace.macs.shape), trace.exit_stage.tolist()  # multiply-adds of each image
+        ((2,), [2, 2])
+    """
 
     logits: Tensor
     """(B, classes) class logits of the stage at which each sample left (the last one, unless early exit is on)."""

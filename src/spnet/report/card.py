@@ -3,8 +3,7 @@
 Every number comes from the records of finished runs.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from spnet.data.terms import TERMS
 from spnet.errors import UserError
@@ -12,10 +11,8 @@ from spnet.report.command import command
 from spnet.report.numbers import duration, fixed, mmacs, percent_of, standard_error
 from spnet.reproduction.output import markdown
 from spnet.runs.config import RunConfig
-from spnet.runs.record import student_passes
+from spnet.runs.record import RunResult
 
-Record = Mapping[str, Any]
-"""A run's result.json."""
 ALIKE = 1.02
 """Costs within 2 % are one budget."""
 
@@ -24,10 +21,10 @@ def card(
     name: str,
     config: RunConfig,
     classes: Sequence[str],
-    record: Record,
-    static: tuple[str, Record] | None = None,
-    ladder: Sequence[Record] = (),
-    earlier: Sequence[Record] = (),
+    record: RunResult,
+    static: tuple[str, RunResult] | None = None,
+    ladder: Sequence[RunResult] = (),
+    earlier: Sequence[RunResult] = (),
 ) -> str:
     """The card as Markdown.
 
@@ -44,7 +41,7 @@ def card(
     """
     if config.data not in TERMS:
         raise UserError(f"the terms of '{config.data}' are not known: only networks of {', '.join(TERMS)} can ship.")
-    routed = "budgets" in record
+    routed = record.routed
     parts = [f"# {name}", _what(config, record, routed), _use(name, config)]
     parts += [_budgets(record), _controls(record)] if routed else []
     parts += [_rivals(name, record, static, ladder, earlier)] if static or ladder else []
@@ -52,19 +49,19 @@ def card(
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
-def _what(config: RunConfig, record: Record, routed: bool) -> str:
-    final = record["final"]
-    error = fixed(standard_error(final["accuracy"], final["n"]))
+def _what(config: RunConfig, record: RunResult, routed: bool) -> str:
+    final = record.final
+    error = fixed(standard_error(final.accuracy, final.n))
     lines = [
         f"`{config.label}` on {config.backbone}, trained on {config.data}.",
         "",
-        f"- accuracy: **{final['accuracy']:.2f} %** of the {final['n']:,} test images (standard error {error} points); "
+        f"- accuracy: **{final.accuracy:.2f} %** of the {final.n:,} test images (standard error {error} points); "
         "one run, last epoch, test images read once, after training",
-        f"- cost: **{fixed(mmacs(final['macs_mean']), 3)} MMACs = {final['gflops_mean']:.5f} GFLOPs an image = "
-        f"{percent_of(final['cost_ratio'])} of static** ({fixed(mmacs(final['macs_static']), 3)} MMACs); "
+        f"- cost: **{fixed(mmacs(final.macs_mean), 3)} MMACs = {final.gflops_mean:.5f} GFLOPs an image = "
+        f"{percent_of(final.cost_ratio)} of static** ({fixed(mmacs(final.macs_static), 3)} MMACs); "
         "MMACs are million multiply-adds, GFLOPs count two operations for each",
     ]
-    paths = f"- execution rate {final['execution_rate']:.3f}, {final['distinct_paths']} distinct paths"
+    paths = f"- execution rate {final.execution_rate:.3f}, {final.distinct_paths} distinct paths"
     return "\n".join([*lines, paths] if routed else lines)
 
 
@@ -77,31 +74,30 @@ def _use(name: str, config: RunConfig) -> str:
     return "## Use\n\n```\n" + "\n".join(lines) + "\n```"
 
 
-def _budgets(record: Record) -> str:
+def _budgets(record: RunResult) -> str:
     """Accuracy over cost: as trained, and with the thresholds shifted to each budget."""
-    asked = [*record["budgets"], *([record["calibrated"]] if "calibrated" in record else [])]
-    met = [("as trained", record["last"]), *((str(f["budget"]), f) for f in asked if "accuracy" in f)]
+    met = [("as trained", record.last), *((str(figures.budget), figures) for figures in record.asked if figures.met)]
     cells = [["aim, share of static", "accuracy %", "MMACs", "GFLOPs", "% of static", "shuffled %", "fixed path %"]]
-    for aim, figures in sorted(met, key=lambda pair: -pair[1]["cost_ratio"]):
-        row = [aim, fixed(figures["accuracy"]), fixed(mmacs(figures["macs_mean"]), 3)]
-        row += [fixed(figures["gflops_mean"], 5), fixed(100 * figures["cost_ratio"], 1)]
-        row += [fixed(figures["accuracy_shuffled_paths"]), fixed(figures["accuracy_fixed_path"])]
+    for aim, figures in sorted(met, key=lambda pair: -pair[1].cost_ratio):
+        row = [aim, fixed(figures.accuracy), fixed(mmacs(figures.macs_mean), 3)]
+        row += [fixed(figures.gflops_mean, 5), fixed(100 * figures.cost_ratio, 1)]
+        row += [fixed(figures.accuracy_shuffled_paths), fixed(figures.accuracy_fixed_path)]
         cells.append(row)
-    missed = "".join(f"\nNot met: {figures['missed']}\n" for figures in asked if "missed" in figures)
+    missed = "".join(f"\nNot met: {figures.missed}\n" for figures in record.asked if figures.missed)
     words = "One network: a shift of its decision threshold, set on training images without labels, moves its cost."
     return f"## Budgets\n\n{words}\n\n{markdown(cells)}{missed}"
 
 
-def _controls(record: Record) -> str:
+def _controls(record: RunResult) -> str:
     """What the decisions win, at the cost the network ships with."""
-    final = record["final"]
-    shuffled, one = final["accuracy_shuffled_paths"], final["accuracy_fixed_path"]
-    share = percent_of(final["cost_ratio_fixed_path"])
+    final = record.final
+    shuffled, one = final.accuracy_shuffled_paths, final.accuracy_fixed_path
+    share = percent_of(final.cost_ratio_fixed_path)
     return "\n".join(
         [
             "## Controls\n",
-            f"- every image on another's path: {shuffled:.2f} %, {_verdict(final['accuracy'] - shuffled)} its own",
-            f"- every image on one path: {one:.2f} % at {share} of static, {_verdict(final['accuracy'] - one)} its own",
+            f"- every image on another's path: {shuffled:.2f} %, {_verdict(final.accuracy - shuffled)} its own",
+            f"- every image on one path: {one:.2f} % at {share} of static, {_verdict(final.accuracy - one)} its own",
             "\nBoth without fine-tuning.",
         ]
     )
@@ -114,24 +110,24 @@ def _verdict(ahead: float) -> str:
 
 def _rivals(
     name: str,
-    record: Record,
-    static: tuple[str, Record] | None,
-    ladder: Sequence[Record],
-    earlier: Sequence[Record],
+    record: RunResult,
+    static: tuple[str, RunResult] | None,
+    ladder: Sequence[RunResult],
+    earlier: Sequence[RunResult],
 ) -> str:
     """Whether taking a static network, or a smaller one, would have done better."""
-    final = record["final"]
+    final = record.final
     said = []
     if static:
-        called, rival = static[0], static[1]["final"]
-        ahead = final["accuracy"] - rival["accuracy"]
+        called, rival = static[0], static[1].final
+        ahead = final.accuracy - rival.accuracy
         verb = "equals" if round(ahead, 2) == 0 else f"{'beats' if ahead > 0 else 'misses'} by {abs(ahead):.2f} points"
-        share = percent_of(final["macs_mean"] / rival["macs_mean"])
-        said.append(f"`{name}` {verb} its static rival `{called}` ({rival['accuracy']:.2f} %), at {share} of its cost.")
-    cheaper = [rung for rung in ladder if rung["final"]["macs_mean"] <= ALIKE * final["macs_mean"]]
+        share = percent_of(final.macs_mean / rival.macs_mean)
+        said.append(f"`{name}` {verb} its static rival `{called}` ({rival.accuracy:.2f} %), at {share} of its cost.")
+    cheaper = [rung for rung in ladder if rung.final.macs_mean <= ALIKE * final.macs_mean]
     if cheaper:
-        best = max(cheaper, key=lambda rung: rung["final"]["accuracy"])
-        stands = _verdict(final["accuracy"] - best["final"]["accuracy"])
+        best = max(cheaper, key=lambda rung: rung.final.accuracy)
+        stands = _verdict(final.accuracy - best.final.accuracy)
         said.append(
             f"The best smaller static network at its cost (within 2 %) or less, {_called(best)}, is {stands} it."
         )
@@ -142,37 +138,37 @@ def _rivals(
         said.append(f"It goes on from {steps}, with all their images; the rivals have seen those of one training.")
     said.append("Single runs: a difference of less than about two standard errors says nothing.")
     rivals = [("this network", record), *([static] if static else []), *((_called(rung), rung) for rung in ladder)]
-    seen = [student_passes(record) or 0 for _, record in rivals]
-    epochs = [str(record["config"]["settings"]["epochs"]) for _, record in rivals]
-    seen[0] += sum(student_passes(step) or 0 for step in earlier)
-    epochs[0] = " + ".join([*(str(step["config"]["settings"]["epochs"]) for step in earlier), epochs[0]])
+    seen = [record.passes or 0 for _, record in rivals]
+    epochs = [str(record.config.settings["epochs"]) for _, record in rivals]
+    seen[0] += sum(step.passes or 0 for step in earlier)
+    epochs[0] = " + ".join([*(str(step.config.settings["epochs"]) for step in earlier), epochs[0]])
     return "## Against static networks\n\n" + "\n".join(said) + "\n\n" + _rivals_table(rivals, epochs, seen)
 
 
-def _called(record: Record) -> str:
-    return f"{record['label']} {record['config']['backbone']}"
+def _called(record: RunResult) -> str:
+    return f"{record.label} {record.config.backbone}"
 
 
-def _rivals_table(rivals: Sequence[tuple[str, Record]], epochs: Sequence[str], seen: Sequence[int]) -> str:
-    full = rivals[0][1]["final"]["macs_static"]
+def _rivals_table(rivals: Sequence[tuple[str, RunResult]], epochs: Sequence[str], seen: Sequence[int]) -> str:
+    full = rivals[0][1].final.macs_static
     cells = [["network", "accuracy %", "MMACs", "% of static", "epochs", "student passes", "config"]]
     for (called, record), length, images in zip(rivals, epochs, seen, strict=True):
-        macs = record["final"]["macs_mean"]
-        row = [called, fixed(record["final"]["accuracy"]), fixed(mmacs(macs), 3), fixed(100 * macs / full, 1)]
-        row += [length, fixed(images, 0), str(record["hash"])]
+        macs = record.final.macs_mean
+        row = [called, fixed(record.final.accuracy), fixed(mmacs(macs), 3), fixed(100 * macs / full, 1)]
+        row += [length, fixed(images, 0), str(record.hash)]
         cells.append(row)
     return markdown(cells)
 
 
-def _training(config: RunConfig, record: Record) -> str:
-    made, start = record["made_with"], record.get("started_from") or {}
-    lines = ["## Training\n", "```", command(config, start.get("name", "")), "```\n", f"- config {record['hash']}"]
-    lines += [f"- started from the weights of `{start['name']}` (config {start['hash']})"] if start else []
+def _training(config: RunConfig, record: RunResult) -> str:
+    made, start = record.made_with, record.started_from
+    lines = ["## Training\n", "```", command(config, start.name if start else ""), "```\n", f"- config {record.hash}"]
+    lines += [f"- started from the weights of `{start.name}` (config {start.hash})"] if start else []
     lines += [
-        f"- commit {made['commit'] or 'unknown'}",
-        f"- spnet {made['spnet']}, torch {made['torch']}, python {made['python']}",
-        f"- {made['hardware']}, {made['threads']} thread{'s' if made['threads'] != 1 else ''}, {made['precision']}",
-        f"- {duration(record['train_seconds'])}, {student_passes(record) or 0:,} student passes",
+        f"- commit {made.commit or 'unknown'}",
+        f"- spnet {made.spnet}, torch {made.torch}, python {made.python}",
+        f"- {made.hardware}, {made.threads} thread{'s' if made.threads != 1 else ''}, {made.precision}",
+        f"- {duration(record.train_seconds)}, {record.passes or 0:,} student passes",
     ]
     return "\n".join(lines)
 

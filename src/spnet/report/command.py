@@ -4,7 +4,6 @@ import shlex
 from typing import Any
 
 from spnet.runs.config import RunConfig
-from spnet.settings import fill
 
 
 def command(config: RunConfig, init: str = "") -> str:
@@ -13,8 +12,8 @@ def command(config: RunConfig, init: str = "") -> str:
     words += ["--with", config.wrapper] if config.wrapper else []
     words += ["--backbone", config.backbone, "--data", config.data]
     always = _given_by_the_recipe(config)
-    for group in config.setting_classes():
-        chosen, usual = fill(group, config.settings), fill(group, {})
+    for chosen in config.parts:
+        usual = type(chosen)()
         for name in vars(usual):
             value = getattr(chosen, name)
             if value != getattr(usual, name) or name in always:

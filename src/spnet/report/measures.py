@@ -1,10 +1,11 @@
-"""What is watched after every epoch, once for every chart that draws it: its name in the log, its title, its unit."""
+"""What is watched after every epoch, once for every chart that draws it: its figure in the log, title, unit."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from spnet.report.figures.lines import Bounds
 from spnet.report.numbers import significant
+from spnet.runs.record import EpochRow
 
 
 def one_decimal(value: float) -> str:
@@ -13,9 +14,10 @@ def one_decimal(value: float) -> str:
 
 @dataclass(frozen=True)
 class Measure:
-    """scale: what a logged value is multiplied by; bounds: ends of its axis; words: what is measured, on what."""
+    """figure: read from a row of the log; scale: what it is multiplied by; bounds: ends of its axis; words: what is
+    measured, on what."""
 
-    name: str
+    figure: Callable[[EpochRow], float]
     title: str
     y_title: str
     words: str
@@ -26,20 +28,20 @@ class Measure:
 
 ACCURACIES = (
     Measure(
-        "validation_accuracy",
+        lambda row: row.validation_accuracy,
         "Validation accuracy",
         "accuracy, %",
         "By the test rule, on images held out of training.",
     ),
     Measure(
-        "probe_accuracy",
+        lambda row: row.probe_accuracy,
         "Probe accuracy",
         "accuracy, %",
         "By the test rule, on at most 512 of the training images: nothing was held out.",
     ),
 )
 COST = Measure(
-    "cost_ratio",
+    lambda row: row.cost_ratio,
     "Cost",
     "cost, % of the static network's MACs",
     "Arg-max decisions on the watched images, stage heads counted, before any calibration.",
@@ -47,7 +49,7 @@ COST = Measure(
 )
 STABILITY = (
     Measure(
-        "evolution_kl",
+        lambda row: row.evolution_kl,
         "Feature evolution between stages",
         "evolution KL, nats",
         "KL divergence between the features of adjoining stages (pooled, softmax), mean over watched images and pairs "
@@ -56,7 +58,7 @@ STABILITY = (
         show=significant,
     ),
     Measure(
-        "flips",
+        lambda row: row.flips,
         "Flipped decisions",
         "decisions flipped, %",
         "Share of the decisions on the same (at most 512) watched images that differ from the epoch before.",
@@ -64,7 +66,7 @@ STABILITY = (
         bounds=(0.0, None),
     ),
     Measure(
-        "path_agreement",
+        lambda row: row.path_agreement,
         "Path agreement",
         "decisions that agree, %",
         "Share of the decisions that stay the same when the watched image is augmented.",

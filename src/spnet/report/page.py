@@ -88,8 +88,8 @@ def several(runs: Sequence[Run], load_data: LoadData) -> Markup:
     own = []
     for run in runs:
         final = run.final
-        figures = f"{fixed(final.get('accuracy'))} % at {percent_of(final.get('cost_ratio'))} of static"
-        told = f"seed {run.config.training.seed}: {figures if final else 'no test figures'}"
+        figures = f"{fixed(final.accuracy)} % at {percent_of(final.cost_ratio)} of static"
+        told = f"seed {run.config.training.seed}: {figures if final.met else 'no test figures'}"
         summary = join(names[id(run)], " ", element("span", told, class_="under"))
         inside = [under(run), *contents(run, load_data, Detail.among(len(runs)))]
         own.append(folded(summary, *inside, id=anchors[id(run)]))

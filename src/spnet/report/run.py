@@ -1,13 +1,15 @@
 """A run folder as the page sees it: whatever is there, and in words what is not."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from spnet.errors import UserError
 from spnet.report.numbers import finite
 from spnet.runs.config import RunConfig
+from spnet.runs.facts import Facts
+from spnet.runs.record import EndOfTraining, EpochRow, Evaluation, RunResult, read_metrics, result_from
 
 Series = list[float | None]
 
@@ -15,21 +17,21 @@ Series = list[float | None]
 @dataclass(frozen=True)
 class Run:
     """Attributes:
-    facts: config.json as it is, with classes and input shape.
-    rows: one record an epoch; result: result.json, empty for an unfinished run.
+    facts: what config.json says beside the settings.
+    rows: one an epoch; result: result.json, None for an unfinished run.
     missing: one sentence for each thing that is not there, and why.
     """
 
     folder: Path
     config: RunConfig
-    facts: dict[str, Any]
-    rows: list[dict[str, Any]]
-    result: dict[str, Any]
+    facts: Facts
+    rows: list[EpochRow]
+    result: RunResult | None
     missing: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
-        return str(self.result.get("label") or self.config.label)
+        return self.result.label if self.result and self.result.label else self.config.label
 
     @property
     def data(self) -> str:
@@ -39,87 +41,81 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        return bool(self.result)
+        return self.result is not None
 
     @property
     def started_from(self) -> str:
         """Name of the run whose weights were the start (`--init`); empty for fresh weights."""
-        return (self.facts.get("started_from") or {}).get("name", "")
+        return self.facts.started_from.name if self.facts.started_from else ""
 
     @property
-    def final(self) -> dict[str, Any]:
-        """The test figures that count: after calibration where there was one."""
-        return self.evaluation("final")
+    def final(self) -> Evaluation:
+        """The test figures that count: after calibration where there was one; without figures if there are none."""
+        return self.evaluation("final") or Evaluation()
 
     @property
-    def last_row(self) -> dict[str, Any]:
-        return self.rows[-1] if self.rows else {}
-
-    @property
-    def at_end(self) -> dict[str, Any]:
+    def at_end(self) -> EndOfTraining:
         """What the last epoch logged, from result.json where the log is gone."""
-        return self.last_row or self.result.get("end_of_training") or {}
+        if self.rows:
+            return EndOfTraining.of(self.rows[-1])
+        return self.result.end_of_training if self.result else EndOfTraining()
 
     @property
-    def watched_name(self) -> str:
-        """Which accuracy was logged: `validation_accuracy`, or `probe_accuracy` where nothing was held out."""
-        return "validation_accuracy" if "validation_accuracy" in self.last_row else "probe_accuracy"
+    def held_out(self) -> bool:
+        """Whether the watched images were kept from training."""
+        return bool(self.rows) and self.rows[-1].held_out
 
     @property
     def routed(self) -> bool:
         """Whether the network decides anything."""
-        if self.rows:
-            return any("path_agreement" in row for row in self.rows)
-        return self.config.routed
+        return any(row.routed for row in self.rows) if self.rows else self.config.routed
 
     @property
     def epochs(self) -> list[float]:
-        return [finite(row.get("epoch")) or place + 1.0 for place, row in enumerate(self.rows)]
+        return [float(row.epoch or place) for place, row in enumerate(self.rows, 1)]
 
     @property
     def seconds(self) -> float | None:
-        if self.finished:
-            return finite(self.result.get("train_seconds"))
-        return sum(finite(row.get("seconds")) or 0.0 for row in self.rows) if self.rows else None
+        """Of the training."""
+        if self.result:
+            return finite(self.result.train_seconds)
+        return sum(finite(row.seconds) or 0.0 for row in self.rows) if self.rows else None
 
-    def evaluation(self, name: str) -> dict[str, Any]:
-        """`last` (as trained), `calibrated`, `reestimated`, `final`; empty if there is none or it missed its budget."""
-        record = self.result.get(name)
-        return record if isinstance(record, dict) and "accuracy" in record else {}
+    def evaluation(self, name: str) -> Evaluation | None:
+        """`last` (as trained), `calibrated`, `reestimated`, `final`; None if there is none or it missed its budget."""
+        found = getattr(self.result, name, None)
+        return found if found and found.met else None
 
     @property
-    def budgets(self) -> list[dict[str, Any]]:
-        """Figures at further budgets (`budget`, and those of an evaluation), the missed ones left out."""
-        records = self.result.get("budgets") or []
-        return [record for record in records if isinstance(record, dict) and "accuracy" in record]
+    def budgets(self) -> list[Evaluation]:
+        """Figures at further budgets, the missed ones left out."""
+        return [figures for figures in (self.result and self.result.budgets) or () if figures.met]
 
     @property
     def missed(self) -> list[str]:
-        """Why a budget was not met, one sentence each."""
-        records = [self.result.get("calibrated"), *(self.result.get("budgets") or [])]
-        return [str(r["missed"]) for r in records if isinstance(r, dict) and r.get("missed")]
+        """Why a budget was not met, one sentence each, the run's own first."""
+        found = (self.result.calibrated, *(self.result.budgets or ())) if self.result else ()
+        return [figures.missed for figures in found if figures and figures.missed]
 
-    def series(self, name: str, scale: float = 1.0) -> Series:
-        """A logged number, one value an epoch (`group/name` for one of a group); None where missing or not finite."""
-        group, _, key = name.partition("/") if "/" in name else ("", "", name)
-        values = [finite((row.get(group) or {} if group else row).get(key)) for row in self.rows]
+    def series(self, figure: Callable[[EpochRow], float | None], scale: float = 1.0) -> Series:
+        """A logged number, one value an epoch; None where missing or not finite."""
+        values = [finite(figure(row)) for row in self.rows]
         return [None if value is None else scale * value for value in values]
 
-    def names_in(self, group: str) -> list[str]:
-        """Every name a group of the log (`losses`, `gradient_share`) has in any epoch, in order of appearance."""
-        return list(dict.fromkeys(name for row in self.rows for name in row.get(group) or {}))
+    def names_in(self, group: Callable[[EpochRow], Mapping[str, float]]) -> list[str]:
+        """Every name a group of the log (its losses, say) has in any epoch, in order of appearance."""
+        return list(dict.fromkeys(name for row in self.rows for name in group(row)))
 
     @property
     def block_rates(self) -> list[list[float | None]]:
-        """(epochs, blocks) share of the watched images for which each block ran; epochs without it are left out."""
-        lists = [row.get("execution_rate_per_block") or [] for row in self.rows]
+        """(epochs, blocks) share of the watched images for which each block ran; None where it was not logged."""
+        lists = [row.execution_rate_per_block for row in self.rows]
         blocks = max(map(len, lists), default=0)
         return [[finite(rate) for rate in rates] + [None] * (blocks - len(rates)) for rates in lists]
 
     def stage_lengths(self, blocks: int) -> tuple[int, ...]:
         """Blocks per stage; one stage if the backbone does not have this many blocks."""
-        shape = tuple(self.facts.get("input_shape") or (3, 32, 32))
-        lengths = _stage_lengths(self.config.backbone, shape)
+        lengths = _stage_lengths(self.config.backbone, self.facts.input_shape)
         return lengths if sum(lengths) == blocks else (blocks,)
 
 
@@ -127,20 +123,20 @@ def read_run(folder: Path) -> Run:
     """Read a run folder; `UserError` when it is none, or holds values of the wrong kind. What is absent or cut off is
     named in `missing`."""
     from spnet.files import read_json
-    from spnet.runs.folder import check_result, read_config, read_metrics
+    from spnet.runs.folder import read_config
 
     config, facts = read_config(folder)
-    rows = [row for row in read_metrics(folder) if isinstance(row, dict)]
+    rows = read_metrics(folder)
     missing = []
-    result: dict[str, Any] = {}
+    result = None
     wanted = config.training.epochs
     if (folder / "result.json").is_file():
         try:
             record = read_json(folder / "result.json")
-            result = record if isinstance(record, dict) else {}
         except UserError as error:
             missing.append(f"No test figures: {error}")
-        check_result(result, folder / "result.json")
+        else:
+            result = result_from(record, folder / "result.json")
     else:
         missing.append(
             f"No test figures: the run is not finished ({len(rows)} of {wanted} epochs, no result.json). "

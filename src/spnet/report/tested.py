@@ -56,12 +56,12 @@ def run_test_images(run: Run, load_data: LoadData) -> Tested:
     from spnet.data.match import matched
     from spnet.inference.evaluate import collect
     from spnet.runs.facts import home_of_data
-    from spnet.runs.folder import load_network
+    from spnet.runs.open import load
 
     if not (run.folder / "model.safetensors").is_file():
         raise UserError(f"{run.folder / 'model.safetensors'} does not exist")
     try:
-        net = load_network(run.folder)
+        net = load(run.folder)
     except KeyError as error:
         raise UserError(f"config.json lacks {error}") from error
     dataset = load_data(home_of_data(run.config.data, run.facts))
@@ -83,7 +83,7 @@ def run_test_images(run: Run, load_data: LoadData) -> Tested:
 
 
 def _difference(run: Run, accuracy: float, cost: float) -> str:
-    told, told_cost = finite(run.final.get("accuracy")), finite(run.final.get("cost_ratio"))
+    told, told_cost = finite(run.final.accuracy), finite(run.final.cost_ratio)
     if told is None or told_cost is None or (abs(told - accuracy) <= 0.2 and abs(told_cost - cost) <= 0.005):
         return ""
     return (

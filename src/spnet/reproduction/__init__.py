@@ -78,10 +78,10 @@ def foot(wanted: list[RunConfig], plan: Plan, results: Path) -> list[str]:
 
 def made_by(wanted: list[RunConfig], results: Path) -> str:
     """Hardware, versions and commits of the finished runs, in a few sentences."""
-    made = [record(run, results)["made_with"] for run in wanted if finished(run, results)]
+    made = [record(run, results).made_with for run in wanted if finished(run, results)]
 
     def each(name: str) -> str:
-        return ", ".join(sorted({str(m[name]) for m in made})) or "none"
+        return ", ".join(sorted({str(getattr(m, name)) for m in made})) or "none"
 
     return (
         f"Hardware: {each('hardware')}. torch {each('torch')}, spnet {each('spnet')}, precision {each('precision')}, "

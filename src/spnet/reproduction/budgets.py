@@ -4,7 +4,7 @@ calibrated."""
 from typing import Any
 
 from spnet.reproduction.lines import Row
-from spnet.reproduction.methods import at, baseline, ladder
+from spnet.reproduction.methods import baseline, ladder
 from spnet.reproduction.plan import Plan
 from spnet.reproduction.section import Section
 
@@ -21,7 +21,7 @@ def sections(plan: Plan) -> list[Section]:
         trained[target] = plan.few.runs(data, "spnet", **changes)
     rows = [Row(f"target {target}, uncalibrated", runs) for target, runs in trained.items()]
     rows += [
-        Row(f"target {target}, at {budget}", runs, at(budget))
+        Row(f"target {target}, at {budget}", runs, budget)
         for budget in plan.scale.budgets
         for target, runs in trained.items()
     ]

@@ -7,7 +7,7 @@ full path) a training has fewer epochs, as many as fit into the passes of the ot
 from typing import Any
 
 from spnet.reproduction.lines import Row
-from spnet.reproduction.methods import at, baseline, label, ladder
+from spnet.reproduction.methods import baseline, label, ladder
 from spnet.reproduction.plan import Plan, at_equal_passes, student_passes
 from spnet.reproduction.section import Section
 from spnet.runs.config import RunConfig
@@ -48,7 +48,7 @@ def sections(plan: Plan) -> list[Section]:
     data = plan.scale.datasets[0]
     rows, trained = [*ladder(plan.few, data)[:-1], ladder(plan, data)[-1]], _trained(plan)
     for budget in plan.scale.budgets:
-        rows += [Row(f"{name} at {budget}", runs, at(budget)) for name, runs in trained]
+        rows += [Row(f"{name} at {budget}", runs, budget) for name, runs in trained]
     usual = plan.scale.base["epochs"]
     shorter = {name: runs[0] for name, runs in trained if runs[0].training.epochs < usual}
     lengths = ", ".join(f"{name}: {run.training.epochs} for {student_passes(run)}" for name, run in shorter.items())

@@ -38,9 +38,9 @@ def write(plan: Plan, results: Path, folder: Path, out: Path) -> list[Path]:
     from matplotlib.figure import Figure
 
     from spnet import data
-    from spnet.runs.folder import load_network
+    from spnet.runs.open import load
 
-    without, with_term = (load_network(folder / run.hash) for run in runs(plan))
+    without, with_term = (load(folder / run.hash) for run in runs(plan))
     dataset = data.load(runs(plan)[0].data)
     chosen = [int((dataset.test.labels == c).nonzero()[0]) for c in range(min(IMAGES, dataset.num_classes))]
     images = dataset.test.select(chosen).images

@@ -1,6 +1,8 @@
 """Figure 2: how much features change between adjoining stages (KL), epoch by epoch, with and without SP-Net's evolution
 loss; mean and band over seeds."""
 
+from collections.abc import Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ from spnet.jobs.runner import finished, record
 from spnet.report.figures import theme
 from spnet.reproduction.plan import Plan
 from spnet.runs.config import RunConfig
+from spnet.runs.record import Curves, RunResult
 
 LINES: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("dynamic", {}, "dynamic baseline"),
@@ -39,7 +42,7 @@ def write(plan: Plan, results: Path, folder: Path, out: Path) -> list[Path]:
         records = [record(run, results) for run in plan.runs(data, method, **changes) if finished(run, results)]
         if not records:
             continue
-        epochs, mean, low, high = band([r["curves"]["evolution_kl"] for r in records])
+        epochs, mean, low, high = band([r.curves.evolution_kl for r in records if r.curves])
         hue, label = theme.colour(style), f"{name}, n = {len(records)}"
         axes.plot(epochs, mean, color=hue, linestyle=theme.dash(style), label=label)
         if len(records) > 1:
@@ -55,14 +58,12 @@ def write(plan: Plan, results: Path, folder: Path, out: Path) -> list[Path]:
     return theme.save(out / "figure2", figure)
 
 
-def band(curves: list[list[float | None]]) -> tuple[list[int], list[float], list[float], list[float]]:
+def band(curves: Sequence[Sequence[float]]) -> tuple[list[int], list[float], list[float], list[float]]:
     """Epochs from 1, mean, and mean -+ one sample standard deviation, over the epochs that every curve has."""
     from statistics import fmean, stdev
 
     columns = [
-        (epoch, [v for v in values if v is not None])
-        for epoch, values in enumerate(zip(*curves, strict=False), 1)
-        if all(v is not None for v in values)
+        (epoch, values) for epoch, values in enumerate(zip(*curves, strict=False), 1) if all(map(isfinite, values))
     ]
     epochs = [epoch for epoch, _ in columns]
     means = [fmean(values) for _, values in columns]
@@ -71,7 +72,7 @@ def band(curves: list[list[float | None]]) -> tuple[list[int], list[float], list
     return epochs, means, low, [m + s for m, s in zip(means, spreads, strict=True)]
 
 
-def slow_progress_begins(run_record: dict[str, Any]) -> float:
+def slow_progress_begins(run_record: RunResult) -> float:
     """The boundary, in epochs, between the first phase and the rest; 0.5 where there is but one."""
-    phases = run_record["curves"]["phase"]
+    phases = (run_record.curves or Curves()).phase
     return next((i + 0.5 for i, phase in enumerate(phases) if phase != phases[0]), 0.5)

@@ -1,12 +1,13 @@
 """Rows of a table and their numbers: runs over seeds, read at one budget from the records of the finished ones."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
-from typing import Any
 
 from spnet.jobs.runner import finished, record
 from spnet.runs.config import RunConfig
+from spnet.runs.record import EndOfTraining, Evaluation, RunResult
 
 
 @dataclass(frozen=True)
@@ -14,13 +15,13 @@ class Row:
     """One line of a table: runs that differ in their seed alone, read at one budget.
 
     Attributes:
-        figures: where in a record the line's figures stand: `last`, or `budget:0.7`.
+        budget: share of the static cost its figures are at; None: as trained.
         paper: what the paper prints for this line, if anything.
     """
 
     name: str
     runs: tuple[RunConfig, ...]
-    figures: str = "last"
+    budget: float | None = None
     paper: str = ""
 
 
@@ -35,17 +36,17 @@ class Line:
 
     row: Row
     by_seed: dict[int, float] = field(default_factory=dict)
-    records: list[dict[str, Any]] = field(default_factory=list)
-    figures: list[dict[str, Any]] = field(default_factory=list)
+    records: list[RunResult] = field(default_factory=list)
+    figures: list[Evaluation] = field(default_factory=list)
     unmet: int = 0
 
     @property
     def name(self) -> str:
         return self.row.name
 
-    def mean(self, key: str) -> float | None:
-        values = [f[key] for f in self.figures if f.get(key) is not None]
-        return sum(values) / len(values) if values else None
+    def mean(self, figure: Callable[[Evaluation], float]) -> float | None:
+        """Mean over the runs that have the figure."""
+        return known_mean(map(figure, self.figures))
 
     def of(self, seeds: Collection[int]) -> "Line":
         """This line with the runs of these seeds alone."""
@@ -58,20 +59,22 @@ class Line:
         """Whether every block runs for everyone."""
         return not self.row.runs[0].routed
 
-    def end(self, key: str) -> float | None:
-        values = [r["end_of_training"][key] for r in self.records if r["end_of_training"].get(key) is not None]
-        return sum(values) / len(values) if values else None
+    def end(self, figure: Callable[[EndOfTraining], float]) -> float | None:
+        """Mean over the runs of what the last epoch logged."""
+        return known_mean(figure(record.end_of_training) for record in self.records)
 
 
-def figures_at(run_record: dict[str, Any], where: str) -> dict[str, Any] | None:
-    """The figures of a record at `last` or `budget:B`; None if that budget was missed or not asked for."""
-    if where == "last":
-        return run_record["last"]
-    budget = float(where.split(":")[1])
-    for found in (*run_record.get("budgets", ()), run_record.get("calibrated", {})):
-        if found.get("budget") == budget and "accuracy" in found:
-            return found
-    return None
+def known_mean(values: Iterable[float | None]) -> float | None:
+    """Mean of the values that are there; None where none is."""
+    known = [value for value in values if value is not None and isfinite(value)]
+    return sum(known) / len(known) if known else None
+
+
+def figures_at(found: RunResult, where: float | None) -> Evaluation | None:
+    """The figures of a record as trained or at a budget; None if that budget was missed or not asked for."""
+    if where is None:
+        return found.last
+    return next((figures for figures in found.asked if figures.budget == where and figures.met), None)
 
 
 def collect(rows: Iterable[Row], results: Path) -> list[Line]:
@@ -82,16 +85,16 @@ def collect(rows: Iterable[Row], results: Path) -> list[Line]:
     return [_line(row, records) for row in rows]
 
 
-def _line(row: Row, records: dict[str, dict[str, Any]]) -> Line:
+def _line(row: Row, records: dict[str, RunResult]) -> Line:
     line = Line(row)
     for run in row.runs:
         if run.hash not in records:
             continue
-        figures = figures_at(records[run.hash], row.figures)
+        figures = figures_at(records[run.hash], row.budget)
         if figures is None:
             line.unmet += 1
             continue
-        line.by_seed[run.training.seed] = figures["accuracy"]
+        line.by_seed[run.training.seed] = figures.accuracy
         line.records.append(records[run.hash])
         line.figures.append(figures)
     return line

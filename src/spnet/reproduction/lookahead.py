@@ -6,7 +6,7 @@ At batch 1 the routers of a deep network take most of what skipping saves; `look
 from typing import Any
 
 from spnet.reproduction.lines import Row
-from spnet.reproduction.methods import at, baseline, ladder
+from spnet.reproduction.methods import baseline, ladder
 from spnet.reproduction.plan import Plan
 from spnet.reproduction.section import Section
 
@@ -21,7 +21,7 @@ ROUTERS: tuple[tuple[str, dict[str, Any]], ...] = (
 def sections(plan: Plan) -> list[Section]:
     data = plan.scale.datasets[0]
     rows = [
-        Row(f"spnet, {name}, at {budget}", plan.runs(data, "spnet", **settings), at(budget))
+        Row(f"spnet, {name}, at {budget}", plan.runs(data, "spnet", **settings), budget)
         for budget in plan.scale.budgets
         for name, settings in ROUTERS
     ]

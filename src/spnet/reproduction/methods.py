@@ -68,15 +68,10 @@ def rows(plan: Plan, data: str) -> list[Row]:
     found.append(Row(f"static {plan.scale.backbone} + spnet", plan.runs(data, "static", "spnet")))
     for budget in plan.scale.budgets:
         for method, wrapper in methods:
-            found.append(Row(f"{label(method, wrapper)} at {budget}", plan.runs(data, method, wrapper), at(budget)))
+            found.append(Row(f"{label(method, wrapper)} at {budget}", plan.runs(data, method, wrapper), budget))
     for method, wrapper in methods:
         found.append(Row(f"{label(method, wrapper)} uncalibrated", plan.runs(data, method, wrapper)))
     return found
-
-
-def at(budget: float) -> str:
-    """Where a record holds the figures of a budget."""
-    return f"budget:{budget}"
 
 
 def sections(plan: Plan) -> list[Section]:

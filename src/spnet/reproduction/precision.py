@@ -1,7 +1,7 @@
 """Do bf16 and fp32 end in the same place? One recipe in both, seeds paired, beside what `auto` chose on its machine."""
 
 from spnet.reproduction.lines import Row
-from spnet.reproduction.methods import at, baseline, ladder
+from spnet.reproduction.methods import baseline, ladder
 from spnet.reproduction.plan import Plan
 from spnet.reproduction.section import Section
 
@@ -14,8 +14,8 @@ def sections(plan: Plan) -> list[Section]:
     budget = plan.scale.budgets[0]
     rows = []
     for method in METHODS:
-        rows.append(Row(f"{method}, auto", plan.runs(data, method), at(budget)))
-        rows += [Row(f"{method}, {name}", plan.runs(data, method, precision=name), at(budget)) for name in PRECISIONS]
+        rows.append(Row(f"{method}, auto", plan.runs(data, method), budget))
+        rows += [Row(f"{method}, {name}", plan.runs(data, method, precision=name), budget) for name in PRECISIONS]
     return [
         Section(
             f"Precision on {data} at {100 * budget:.0f} % of the static cost",

@@ -36,10 +36,9 @@ def _no_worse(rival: Line, line: Line) -> bool:
     shared = rival.by_seed.keys() & line.by_seed.keys()
     if not shared:
         return False
-    (macs, accuracy), (other_macs, other_accuracy) = (
-        (part.mean("macs_mean") or 0.0, part.mean("accuracy") or 0.0) for part in (rival.of(shared), line.of(shared))
-    )
-    return macs <= other_macs and accuracy >= other_accuracy
+    ours, theirs = rival.of(shared), line.of(shared)
+    cheaper = (ours.mean(lambda f: f.macs_mean) or 0.0) <= (theirs.mean(lambda f: f.macs_mean) or 0.0)
+    return cheaper and (ours.mean(lambda f: f.accuracy) or 0.0) >= (theirs.mean(lambda f: f.accuracy) or 0.0)
 
 
 def made_differently(lines: Sequence[Line]) -> list[str]:
@@ -52,7 +51,7 @@ def made_differently(lines: Sequence[Line]) -> list[str]:
     for line in first.values():
         counts: dict[tuple[str, str], int] = {}
         for run_record in line.records:
-            how = (run_record["made_with"]["hardware"], run_record["made_with"]["precision"])
+            how = (run_record.made_with.hardware, run_record.made_with.precision)
             counts[how] = counts.get(how, 0) + 1
         for how, count in counts.items():
             part = line.name if len(counts) == 1 else f"{line.name} ({count} of {len(line.records)})"

@@ -1,16 +1,18 @@
 """Sections G and H of the supplement, measured: how steady decisions and results are, by method and by warm-up."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
+from math import isfinite
 from typing import Any
 
 from spnet.build import create_method
 from spnet.reproduction.lines import Line, Row
-from spnet.reproduction.methods import METHODS, at, baseline, caveats, label, ladder
+from spnet.reproduction.methods import METHODS, baseline, caveats, label, ladder
 from spnet.reproduction.plan import Plan
 from spnet.reproduction.section import Section
 from spnet.reproduction.statistics import summary
 from spnet.reproduction.table import Cells, full_macs, number
 from spnet.runs.config import RunConfig
+from spnet.runs.record import Curves, EndOfTraining, RunResult
 
 HEAD = (
     "run", "n", "accuracy %", "spread over seeds", "shuffled %", "fixed path %", "flips, mean", "flips, last epoch",
@@ -21,7 +23,7 @@ HEAD = (
 def sections(plan: Plan) -> list[Section]:
     data = plan.scale.datasets[0]
     budget = plan.scale.budgets[0]
-    methods = [Row(label(m, w), plan.runs(data, m, w), at(budget)) for m, w in METHODS]
+    methods = [Row(label(m, w), plan.runs(data, m, w), budget) for m, w in METHODS]
     start = plan.scale.dynamic["static_share"]
     compared: tuple[tuple[str, str, dict[str, Any]], ...] = (
         ("convnet-aig", "none", {"static_share": 0.0}),
@@ -34,7 +36,7 @@ def sections(plan: Plan) -> list[Section]:
         ("blockdrop", "static start and curriculum", {}),
     )
     warm_ups = [
-        Row(f"{method}: {name}", plan.runs(data, method, **settings), at(budget)) for method, name, settings in compared
+        Row(f"{method}: {name}", plan.runs(data, method, **settings), budget) for method, name, settings in compared
     ]
     static = ladder(plan, data)
     notes = (*_NOTES, *caveats(method for method, _ in METHODS))
@@ -61,23 +63,23 @@ def _cells(lines: list[Line], baseline: str | None) -> Cells:
             continue
         accuracy = summary(list(line.by_seed.values()))
         warm_ups = _warm_ups(line.row.runs[0])
-        flips = [value for record in line.records for value in _after_warm_up(record, "flips", warm_ups)]
+        flips = [value for record in line.records for value in _own_flips(record, warm_ups)]
         cells.append(
             [
                 line.name,
                 str(accuracy.n),
                 f"{accuracy.mean:.2f}",
                 "" if accuracy.std is None else f"{accuracy.std:.2f}",
-                number(None if line.static else line.mean("accuracy_shuffled_paths"), ".2f"),
-                number(None if line.static else line.mean("accuracy_fixed_path"), ".2f"),
+                number(None if line.static else line.mean(lambda f: f.accuracy_shuffled_paths), ".2f"),
+                number(None if line.static else line.mean(lambda f: f.accuracy_fixed_path), ".2f"),
                 f"{sum(flips) / len(flips):.3f}" if flips else "",
-                number(line.end("flips"), ".3f"),
-                number(line.end("path_agreement"), ".3f"),
-                number(line.end("evolution_kl"), ".4f"),
-                f"{100 * (line.mean('macs_mean') or 0) / full:.1f}",
-                _stuck(line, "always_run"),
-                _stuck(line, "always_skipped"),
-                number(line.mean("distinct_paths"), ".0f"),
+                number(line.end(lambda end: end.flips), ".3f"),
+                number(line.end(lambda end: end.path_agreement), ".3f"),
+                number(line.end(lambda end: end.evolution_kl), ".4f"),
+                f"{100 * (line.mean(lambda f: f.macs_mean) or 0) / full:.1f}",
+                _stuck(line, lambda end: end.always_run),
+                _stuck(line, lambda end: end.always_skipped),
+                number(line.mean(lambda f: f.distinct_paths), ".0f"),
             ]
         )
     return cells
@@ -89,17 +91,17 @@ def _warm_ups(run: RunConfig) -> set[str]:
     return {phase.name for phase in phases if phase.warmup}
 
 
-def _after_warm_up(record: dict, name: str, warm_ups: Collection[str]) -> list[float]:
-    """A curve where something was measured, in phases that are no warm-up and not in the first epoch of one."""
-    phases, values = record["curves"]["phase"], record["curves"].get(name, [])
+def _own_flips(record: RunResult, warm_ups: Collection[str]) -> list[float]:
+    """Flips where they were measured, in phases that are no warm-up and not in the first epoch of one."""
+    curves = record.curves or Curves()
     return [
         value
-        for before, phase, value in zip(phases, phases[1:], values[1:], strict=False)
-        if before == phase and phase not in warm_ups and value is not None
+        for before, phase, value in zip(curves.phase, curves.phase[1:], curves.flips[1:], strict=False)
+        if before == phase and phase not in warm_ups and isfinite(value)
     ]
 
 
-def _stuck(line: Line, name: str) -> str:
+def _stuck(line: Line, blocks: Callable[[EndOfTraining], Sequence[int] | None]) -> str:
     """Mean number of blocks that are the same for every watched image."""
-    counts = [len(record["end_of_training"].get(name) or ()) for record in line.records]
+    counts = [len(blocks(record.end_of_training) or ()) for record in line.records]
     return f"{sum(counts) / len(counts):.1f}"

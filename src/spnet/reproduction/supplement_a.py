@@ -4,13 +4,14 @@ names."""
 from typing import Any
 
 from spnet.methods.spnet import PRESETS
-from spnet.reproduction.lines import Line, Row
-from spnet.reproduction.methods import at, baseline, ladder
+from spnet.reproduction.lines import Line, Row, known_mean
+from spnet.reproduction.methods import baseline, ladder
 from spnet.reproduction.paper import EVOLUTION_ALONE
 from spnet.reproduction.plan import Plan
 from spnet.reproduction.section import Section
 from spnet.reproduction.table import Cells
 from spnet.runs.config import RunConfig
+from spnet.runs.record import EndOfTraining
 
 RELEASED: dict[str, float] = dict(zip(("path", "logits", "evolution"), PRESETS["released"], strict=True))
 NOTHING: dict[str, float] = dict.fromkeys(RELEASED, 0.0)
@@ -33,10 +34,10 @@ def sections(plan: Plan) -> list[Section]:
         ]
         alone = _spnet(plan, data, path=0.0, logits=0.0, stage_weights=ONLY_LAST)
         static = Row("E0 static", plan.runs(data, "static"))
-        rows = [*ladder(plan, data), static, *(Row(name, runs, at(budget)) for name, runs in steps)]
-        rows.append(Row("E1 + evolution alone", alone, at(budget), paper=EVOLUTION_ALONE.get(data, "")))
+        rows = [*ladder(plan, data), static, *(Row(name, runs, budget) for name, runs in steps)]
+        rows.append(Row("E1 + evolution alone", alone, budget, paper=EVOLUTION_ALONE.get(data, "")))
         found.append(Section(f"Supplement A on {data}: terms added one by one", rows, baseline(plan)))
-        sweep = [Row(f"evolution weight {w:g}", _spnet(plan, data, evolution=w), at(budget)) for w in SWEEP]
+        sweep = [Row(f"evolution weight {w:g}", _spnet(plan, data, evolution=w), budget) for w in SWEEP]
         found.append(
             Section(f"Supplement A on {data}: the evolution weight", [*ladder(plan, data), *sweep], baseline(plan))
         )
@@ -67,26 +68,23 @@ def _ends(rows: list[Row]) -> list[Row]:
 def _terms(lines: list[Line], baseline: str | None) -> Cells:
     cells = [["run", "n", *TERMS, "zero steps"]]
     for line in lines:
-        ends = [record["end_of_training"] for record in line.records]
+        ends = [record.end_of_training for record in line.records]
         cells.append(
             [
                 line.name,
                 str(len(ends)),
                 *(_value_and_share(ends, term) for term in TERMS),
-                _mean(ends, "watched", "zero_steps"),
+                _shown(known_mean(end.watched.get("zero_steps") for end in ends)),
             ]
         )
     return cells
 
 
-def _value_and_share(ends: list[dict], term: str) -> str:
-    value, share = _mean(ends, "watched", term), _mean(ends, "gradient_share", term, percent=True)
-    return f"{value} / {share}" if value and share else value
+def _value_and_share(ends: list[EndOfTraining], term: str) -> str:
+    value = known_mean(end.watched.get(term) for end in ends)
+    share = known_mean(end.gradient_share.get(term) for end in ends)
+    return _shown(value) if value is None or share is None else f"{_shown(value)} / {100 * share:.2g} %"
 
 
-def _mean(ends: list[dict], group: str, name: str, percent: bool = False) -> str:
-    values = [end[group][name] for end in ends if end.get(group, {}).get(name) is not None]
-    if not values:
-        return ""
-    mean = sum(values) / len(values)
-    return f"{100 * mean:.2g} %" if percent else f"{mean:.3g}"
+def _shown(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}"

@@ -30,13 +30,14 @@ def table(lines: Sequence[Line], baseline: str | None = None) -> Cells:
             cells.append([line.name, "0", *[""] * (len(HEAD) - 2)])
             continue
         difference = paired_difference(line.by_seed, reference) if baseline and line.name != baseline else None
-        macs = line.mean("macs_mean") or 0.0
-        static = full or line.figures[0]["macs_static"]
+        macs = line.mean(lambda f: f.macs_mean) or 0.0
+        static = full or line.figures[0].macs_static
         dynamic = not line.static
-        controls = ("accuracy_shuffled_paths", "accuracy_fixed_path")
-        shuffled, fixed = (dict(zip(line.by_seed, (f[key] for f in line.figures), strict=True)) for key in controls)
-        fixed_cost = line.mean("cost_ratio_fixed_path") or 0.0
-        train_macs = line.end("train_macs_mean")
+        by_seed = list(zip(line.by_seed, line.figures, strict=True))
+        shuffled = {seed: f.accuracy_shuffled_paths for seed, f in by_seed}
+        fixed = {seed: f.accuracy_fixed_path for seed, f in by_seed}
+        fixed_cost = line.mean(lambda f: f.cost_ratio_fixed_path) or 0.0
+        train_macs = line.end(lambda end: end.train_macs_mean)
         cells.append(
             [
                 line.name,
@@ -50,10 +51,10 @@ def table(lines: Sequence[Line], baseline: str | None = None) -> Cells:
                 f"{2e-9 * macs:.4g}",
                 f"{100 * macs / static:.1f}",
                 f"{100 * train_macs / static:.1f}" if train_macs else "",
-                f"{line.mean('distinct_paths'):.0f}" if dynamic else "",
-                number(line.mean("evolution_kl"), ".4f"),
-                number(line.end("flips"), ".3f"),
-                f"{sum(r['train_seconds'] for r in line.records) / len(line.records):.0f}",
+                f"{line.mean(lambda f: f.distinct_paths):.0f}" if dynamic else "",
+                number(line.mean(lambda f: f.evolution_kl), ".4f"),
+                number(line.end(lambda end: end.flips), ".3f"),
+                f"{sum(r.train_seconds for r in line.records) / len(line.records):.0f}",
             ]
         )
     if any(line.row.paper for line in lines):
@@ -69,7 +70,7 @@ def full_macs(lines: Sequence[Line], baseline: str | None) -> float | None:
         return None
     trained = [line for line in lines if line.figures]
     known = [line for line in trained if line.name == baseline] or trained
-    return max((line.figures[0]["macs_static"] for line in known), default=None)
+    return max((line.figures[0].macs_static for line in known), default=None)
 
 
 def number(value: float | None, form: str) -> str:

@@ -4,7 +4,7 @@ The paper's 0.40 +- 0.03 GFLOPs on ResNet-110 is 79 % of the static network; the
 """
 
 from spnet.reproduction.lines import Line, Row
-from spnet.reproduction.methods import at, baseline, caveats, ladder
+from spnet.reproduction.methods import baseline, caveats, ladder
 from spnet.reproduction.paper import TABLE2
 from spnet.reproduction.plan import Plan
 from spnet.reproduction.published import PUBLISHED
@@ -29,7 +29,7 @@ def sections(plan: Plan) -> list[Section]:
     found = []
     for data in plan.scale.datasets:
         recipes = [
-            Row(f"{method} ({recipe})", plan.runs(data, method, **changes), at(budget), TABLE2.get((data, method), ""))
+            Row(f"{method} ({recipe})", plan.runs(data, method, **changes), budget, TABLE2.get((data, method), ""))
             for method in METHODS
             for recipe, changes in (("common", {}), ("own", PUBLISHED[method]))
         ]
@@ -57,5 +57,5 @@ def _accuracy(line: Line) -> str:
 
 
 def _share(line: Line) -> str:
-    cost = line.mean("cost_ratio")
+    cost = line.mean(lambda f: f.cost_ratio)
     return number(cost and 100 * cost, ".1f")

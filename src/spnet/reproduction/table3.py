@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from spnet.reproduction.lines import Line, Row
-from spnet.reproduction.methods import at, baseline, caveats, ladder
+from spnet.reproduction.methods import baseline, caveats, ladder
 from spnet.reproduction.paper import TABLE3
 from spnet.reproduction.plan import Plan
 from spnet.reproduction.section import Section
@@ -22,8 +22,8 @@ def sections(plan: Plan) -> list[Section]:
             for method in METHODS:
                 # The paper's operating point is the first budget.
                 paper = TABLE3.get((data, method), "") if budget == plan.scale.budgets[0] else ""
-                rows.append(Row(f"{method} at {budget}", plan.runs(data, method), at(budget), paper))
-                rows.append(Row(f"{method} + spnet at {budget}", plan.runs(data, method, "spnet"), at(budget)))
+                rows.append(Row(f"{method} at {budget}", plan.runs(data, method), budget, paper))
+                rows.append(Row(f"{method} + spnet at {budget}", plan.runs(data, method, "spnet"), budget))
         found.append(Section(f"Table 3 on {data}: gains of SP-Net", rows, cells=_gains))
         controlled = [*ladder(plan, data), *(replace(row, paper="") for row in rows)]
         title = f"Table 3 on {data}: the same rows with their controls"
@@ -49,8 +49,8 @@ def _gains(lines: list[Line], baseline: str | None) -> Cells:
                 str(summary(list(without.by_seed.values()))),
                 str(summary(list(with_spnet.by_seed.values()))),
                 f"({gain})" if gain else "",
-                f"{100 * (without.mean('cost_ratio') or 0):.1f}",
-                f"{100 * (with_spnet.mean('cost_ratio') or 0):.1f}",
+                f"{100 * (without.mean(lambda f: f.cost_ratio) or 0):.1f}",
+                f"{100 * (with_spnet.mean(lambda f: f.cost_ratio) or 0):.1f}",
                 without.row.paper,
             ]
         )

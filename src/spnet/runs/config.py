@@ -8,7 +8,7 @@ from typing import Any
 
 from spnet.build import method_configs, without_effect
 from spnet.errors import UserError, check_share, choose
-from spnet.methods import Optimizer, method_class
+from spnet.methods import MethodConfig, Optimizer, method_class
 from spnet.settings import fill, refuse_unknown, setting
 
 NAMING = 1
@@ -117,7 +117,10 @@ class RunConfig:
 
     Attributes:
         data: `NAME` or `NAME:PATH`.
-        settings: flat; training settings and those of the method and wrapper.
+        settings: what was chosen, in one flat name space, as flags and config.json have it; each has the type of its
+            field.
+        training: every training setting. method_config: every setting of the method; wrapper_configs: of each wrapper
+            around it, from inside out.
     """
 
     method: str = "spnet"
@@ -125,22 +128,29 @@ class RunConfig:
     backbone: str = "resnet20"
     data: str = "digits"
     settings: Mapping[str, Any] = field(default_factory=dict)
+    training: TrainingConfig = field(init=False, repr=False, compare=False)
+    method_config: MethodConfig = field(init=False, repr=False, compare=False)
+    wrapper_configs: tuple[Any, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         from spnet.backbones import check_backbone
 
         check_backbone(self.backbone)
         refuse_unknown(self.settings, self.setting_classes())
-        self.training  # noqa: B018  (checks the values)
-        for config in method_configs(self.method, self.wrapper):
-            fill(config, self.settings)
+        training, inner, *outer = (fill(config, self.settings) for config in self.setting_classes())
+        typed = {name: value for config in (training, inner, *outer) for name, value in vars(config).items()}
+        object.__setattr__(self, "training", training)
+        object.__setattr__(self, "method_config", inner)
+        object.__setattr__(self, "wrapper_configs", tuple(outer))
+        object.__setattr__(self, "settings", {name: typed[name] for name in self.settings})
 
     def setting_classes(self) -> tuple[type, ...]:
         return (TrainingConfig, *method_configs(self.method, self.wrapper))
 
     @property
-    def training(self) -> TrainingConfig:
-        return fill(TrainingConfig, self.settings)
+    def parts(self) -> tuple[Any, ...]:
+        """The typed settings: of the training, the method and its wrappers."""
+        return (self.training, self.method_config, *self.wrapper_configs)
 
     @property
     def method_settings(self) -> dict[str, Any]:
@@ -160,8 +170,8 @@ class RunConfig:
     def resolved(self) -> dict[str, Any]:
         """Every setting with its value, defaults included."""
         values: dict[str, Any] = {}
-        for config in self.setting_classes():
-            values |= asdict(fill(config, self.settings))
+        for config in self.parts:
+            values |= asdict(config)
         return values
 
     def to_json(self) -> dict[str, Any]:
@@ -179,8 +189,8 @@ class RunConfig:
     def changed(self) -> dict[str, Any]:
         """The settings whose value is not the default of their class."""
         values: dict[str, Any] = {}
-        for config in self.setting_classes():
-            plain, own = asdict(config()), asdict(fill(config, self.settings))
+        for config in self.parts:
+            plain, own = asdict(type(config)()), asdict(config)
             values |= {name: value for name, value in own.items() if value != plain[name]}
         return values
 

@@ -9,7 +9,6 @@ result.json         the test set, read once after the last epoch
 
 import importlib.util
 import io
-import json
 import warnings
 import zipfile
 from pathlib import Path
@@ -21,11 +20,13 @@ from torch import Tensor
 from spnet.build import build_network, checked_sizes, create_method
 from spnet.data.match import known_classes
 from spnet.errors import UserError, out_of_memory
-from spnet.files import read_json, strict, write_bytes, write_json, write_text
+from spnet.files import read_json, write_bytes, write_json
 from spnet.network.dynamic import DynamicNetwork
-from spnet.runs import record as schema
 from spnet.runs import weights
 from spnet.runs.config import RunConfig
+from spnet.runs.facts import Facts
+from spnet.runs.forms import Misfit, fill, to_json
+from spnet.runs.record import Start, WrittenConfig
 from spnet.runs.state_file import digest
 from spnet.version import __version__
 
@@ -37,13 +38,12 @@ RESUMED = {"epoch", "rows", "net", "method", "optimizer", "previous_decisions"}
 """What an exact resume needs."""
 
 
-def write_config(folder: Path, config: RunConfig, facts: dict[str, Any]) -> None:
-    """`facts`: one value for each of FACTS, `started_from` (see `named`), the `commits` of the sources that trained it,
-    in order, and `data_at`, where its images lie on this machine."""
-    write_json(folder / "config.json", {"format": FORMAT, "spnet": __version__, **config.to_json(), **facts})
+def write_config(folder: Path, config: RunConfig, facts: Facts) -> None:
+    said = {**to_json(facts), "spnet": __version__}
+    write_json(folder / "config.json", {"format": FORMAT, **config.to_json(), **said})
 
 
-def read_config(folder: Path) -> tuple[RunConfig, dict[str, Any]]:
+def read_config(folder: Path) -> tuple[RunConfig, Facts]:
     """The run and its facts; `UserError` for a folder that holds no run, or one of another format or version."""
     if not folder.is_dir():
         raise UserError(f"{folder} is not a run folder: it does not exist.")
@@ -58,35 +58,16 @@ def read_config(folder: Path) -> tuple[RunConfig, dict[str, Any]]:
     lacking = [key for key in ("method", "wrapper", "backbone", "data", "settings", *FACTS) if key not in record]
     if lacking:
         raise UserError(f"{folder / 'config.json'} lacks '{lacking[0]}': restore it or start the run anew.")
-    _check_facts(folder, record)
-    checked_sizes(len(record["classes"]), *record["input_shape"])
-    return RunConfig.from_json(record), record
-
-
-def _check_facts(folder: Path, record: dict[str, Any]) -> None:
-    """`UserError` for facts of the wrong kind."""
-
-    def numbers(value: Any, kind: type | tuple[type, ...] = (int, float)) -> bool:
-        fine = isinstance(value, list) and all(isinstance(v, kind) and not isinstance(v, bool) for v in value)
-        return fine and all(abs(v) < 2**63 for v in value)  # neither NaN nor infinite
-
-    shaped = numbers(record["input_shape"], int) and len(record["input_shape"]) == 3
-    channels = record["input_shape"][0] if shaped else 0
-    right = {
-        "classes": isinstance(record["classes"], list)
-        and len(record["classes"]) > 0
-        and all(isinstance(name, str) for name in record["classes"]),
-        "input_shape": shaped,
-        "mean": numbers(record["mean"]) and len(record["mean"]) == channels,
-        "std": numbers(record["std"]) and len(record["std"]) == channels and min(record["std"], default=0) > 0,
-        "settings": isinstance(record["settings"], dict),
-        **{name: isinstance(record[name], str) for name in ("method", "wrapper", "backbone", "data")},
-        "started_from": schema.misfit(record.get("started_from"), schema.RESULT["started_from"]) is None,
-        "commits": schema.misfit(record.get("commits"), [str]) is None,
-    }
-    wrong = [name for name, fits in right.items() if not fits]
-    if wrong:
-        raise UserError(f"{folder / 'config.json'} is damaged: '{wrong[0]}' is of the wrong kind. Restore it.")
+    try:
+        facts = fill(Facts, record, whole=True)
+        fill(WrittenConfig, record, whole=True)
+        if (wrong := facts.fault()) is not None:
+            raise Misfit(wrong)
+    except Misfit as error:
+        wrong = error.name.partition("/")[0]
+        raise UserError(f"{folder / 'config.json'} is damaged: '{wrong}' is of the wrong kind. Restore it.") from error
+    checked_sizes(len(facts.classes), *facts.input_shape)
+    return RunConfig.from_json(record), facts
 
 
 def without_place(record: dict[str, Any]) -> dict[str, Any]:
@@ -112,14 +93,14 @@ def load_network(folder: Path) -> DynamicNetwork:
     net = build_network(
         create_method(config.method, config.wrapper, config.method_settings),
         config.backbone,
-        num_classes=len(facts["classes"]),
-        input_shape=tuple(facts["input_shape"]),
-        mean=tuple(facts["mean"]),
-        std=tuple(facts["std"]),
+        num_classes=len(facts.classes),
+        input_shape=facts.input_shape,
+        mean=facts.mean,
+        std=facts.std,
         seed=0,  # the weights are overwritten; drawn from a stream of their own, the caller's stays where it was
     )
     load_weights(net, folder / "model.safetensors")
-    net.classes = known_classes(facts["classes"], config.data_name)
+    net.classes = known_classes(facts.classes, config.data_name)
     return net.eval()
 
 
@@ -134,14 +115,16 @@ def load_weights(net: DynamicNetwork, path: Path) -> None:
     fit_state(net, state, path)
 
 
-def named(init: Path | None) -> dict[str, str] | None:
+def named(init: Path | DynamicNetwork | None) -> Start | None:
     """The run, or the file, whose weights are the start, as config.json and result.json name it; None for fresh ones.
 
     A fact about a run, no part of its hash; the last part of the name only, for its place means nothing elsewhere.
     """
     if init is None:
         return None
-    return {"name": init.absolute().name, "hash": read_config(init)[0].hash if init.is_dir() else digest(init)}
+    if isinstance(init, DynamicNetwork):
+        return Start("a network", weights.checksum(init.state_dict())[:12])
+    return Start(init.absolute().name, read_config(init)[0].hash if init.is_dir() else digest(init))
 
 
 def fit_state(net: torch.nn.Module, state: dict[str, Tensor], source: Path) -> None:
@@ -188,37 +171,3 @@ def load_resume(folder: Path) -> dict[str, Any]:
     if not known or not record.keys() >= RESUMED:
         raise UserError(f"{path} was written by another version of spnet: start the run anew.")
     return record
-
-
-def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """Rows of metrics.jsonl; a last line cut off by a kill is dropped. `UserError` for values of the wrong kind."""
-    path = folder / "metrics.jsonl"
-    rows = []
-    for number, line in enumerate(path.read_bytes().splitlines() if path.is_file() else [], 1):
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            break
-        counted = isinstance(row, dict) and row.get("epoch", number) == number  # a row an epoch, in order
-        wrong = schema.misfit(row, schema.ROW) if counted else "epoch"
-        if wrong is not None:
-            raise UserError(f"{path}, line {number}: '{wrong}' is of the wrong kind. Restore the file or delete it.")
-        rows.append(row)
-    return rows
-
-
-def read_result(path: Path) -> dict[str, Any]:
-    """A run's result.json or record; `UserError` when it is missing, no JSON, or holds values of the wrong kind."""
-    return check_result(read_json(path), path)
-
-
-def check_result(record: Any, path: Path) -> dict[str, Any]:
-    wrong = schema.misfit(record, schema.RESULT) if isinstance(record, dict) else "config"
-    if wrong is not None:
-        raise UserError(f"{path} is damaged: '{wrong}' is of the wrong kind. Restore it or start the run anew.")
-    return record
-
-
-def write_metrics(folder: Path, rows: list[dict[str, Any]]) -> None:
-    lines = (json.dumps(strict(row), allow_nan=False) + "\n" for row in rows)
-    write_text(folder / "metrics.jsonl", "".join(lines))

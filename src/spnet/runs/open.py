@@ -29,23 +29,17 @@ def run_folder(run: str | Path) -> Path:
     return folder
 
 
-def recorded_cost(run: str | Path) -> float | None:
-    """Mean cost of a test image as the run's record says, a share of the static cost; None without a record."""
-    from spnet.files import read_json
-
-    file = run_folder(run) / "result.json"
-    if not file.is_file():
-        return None
-    record = read_json(file)
-    final = record.get("final") if isinstance(record, dict) else None
-    cost = final.get("cost_ratio") if isinstance(final, dict) else None
-    return cost if isinstance(cost, float) and 0 < cost <= 1.5 else None
-
-
 def load(run: str | Path) -> "DynamicNetwork":
     """The trained network of a run, on the CPU, in eval mode. Executes nothing from the folder.
 
     Its `classes` are the names of the classes in the order of the logits; None if it was trained on data without names.
+
+    Raises:
+        UserError: no such run, or one whose files are damaged or of another network.
+
+    Example:
+        >>> spnet.load("runs/digits").input_shape
+        (1, 8, 8)
     """
     from spnet.runs.folder import load_network
 

@@ -9,7 +9,9 @@ from torch import Tensor
 
 from spnet.errors import UserError, out_of_memory
 from spnet.runs.config import RunConfig
-from spnet.runs.record import ROW, misfit
+from spnet.runs.facts import ComputedWith
+from spnet.runs.forms import Misfit, fill
+from spnet.runs.record import EpochRow
 from spnet.runs.weights import unfit
 
 LOGGED = ("epoch", "phase", "time", "seconds", "train_images", "cost_ratio")
@@ -26,7 +28,7 @@ def check_progress(state: dict[str, Any], config: RunConfig, source: Path) -> No
     epoch = state["epoch"]
     counted = type(epoch) is int and 0 <= epoch <= config.training.epochs
     logged = counted and _log(state["rows"], epoch, _watched(config))
-    place = misfit(state.get("computed_with"), {"threads": int, "devices": int, "device": str}) is None
+    place = state.get("computed_with") is None or _fills(ComputedWith, state["computed_with"])
     _refuse(
         source,
         {
@@ -93,10 +95,18 @@ def _watched(config: RunConfig) -> str:
 
 def _log(rows: Any, epoch: Any, watched: str) -> bool:
     """One row an epoch, in order, with what is read from it later."""
-    if misfit(rows, [ROW]) is not None or not isinstance(rows, list) or len(rows) != epoch:
+    if not isinstance(rows, list) or len(rows) != epoch or not all(_fills(EpochRow, row) for row in rows):
         return False
-    whole = all(isinstance(row, dict) and all(row.get(name) is not None for name in (*LOGGED, watched)) for row in rows)
+    whole = all(row.get(name) is not None for row in rows for name in (*LOGGED, watched))
     return whole and _plain(rows) and [row["epoch"] for row in rows] == list(range(1, epoch + 1))
+
+
+def _fills(form: type, value: Any) -> bool:
+    try:
+        fill(form, value)
+    except Misfit:
+        return False
+    return True
 
 
 def _plain(value: Any) -> bool:

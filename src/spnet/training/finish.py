@@ -2,8 +2,9 @@
 
 import platform
 import subprocess
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -12,49 +13,66 @@ from spnet.errors import UserError
 from spnet.inference.calibrate import calibrate, reestimate_batch_norm, spread
 from spnet.inference.evaluate import evaluate
 from spnet.network.dynamic import DynamicNetwork
+from spnet.runs.record import (
+    BestEpoch,
+    EndOfTraining,
+    Environment,
+    EpochRow,
+    Evaluation,
+    RunResult,
+    Start,
+    WrittenConfig,
+)
 from spnet.training.loop import Loop
 from spnet.version import __version__
 
 CALIBRATION_IMAGES = 2048
 
 
-def finish(loop: Loop, rows: list[dict[str, Any]], made: dict[str, Any]) -> dict[str, Any]:
+def finish(loop: Loop, rows: Sequence[EpochRow], made: Environment, started_from: Start | None = None) -> RunResult:
     """Calibrate the trained network in place if the run has a budget, evaluate it, and return the record of the run.
 
-    `made`: what the run was made with (`made_with`), as known when it began.
+    Args:
+        made: what the run was made with (`made_with`), as known when it began.
+        started_from: the run whose weights were the start.
     """
     net, config, train, test = loop.net, loop.config, loop.parts.train, loop.parts.test
     training = config.training
-    result: dict[str, Any] = {"hash": config.hash, "label": config.label, "config": config.to_json()}
-    result["last"] = evaluate(net, test)
+    last = evaluate(net, test)
+    budgets = calibrated = reestimated = None
     if any(net.gated):
         part = spread(train, CALIBRATION_IMAGES).in_memory()  # gone over many times
-        result["budgets"] = [at_budget(net, part, test, budget) for budget in training.more_budgets]
+        budgets = tuple(at_budget(net, part, test, budget) for budget in training.more_budgets)
         net.decision_shift.zero_()
         if training.budget:
-            result["calibrated"] = at_budget(net, part, test, training.budget)
+            calibrated = at_budget(net, part, test, training.budget)
         if training.budget and training.reestimate_bn:
             kept = {name: value.clone() for name, value in net.state_dict().items()}
             reestimate_batch_norm(net, part, loop.augmentation)
-            result["reestimated"] = at_budget(net, part, test, training.budget)  # other statistics, other decisions
-            if "missed" in result["reestimated"]:
+            reestimated = at_budget(net, part, test, training.budget)  # other statistics, other decisions
+            if not reestimated.met:
                 net.load_state_dict(kept)  # the network that is kept is the one whose figures are `final`
-    result["final"] = next(
-        figures for name in ("reestimated", "calibrated", "last") if "accuracy" in (figures := result.get(name, {}))
+    best = max(rows, key=lambda row: row.validation_accuracy) if loop.parts.held_out else None
+    return RunResult(
+        hash=config.hash,
+        label=config.label,
+        config=WrittenConfig(**config.to_json()),
+        last=last,
+        budgets=budgets,
+        calibrated=calibrated,
+        reestimated=reestimated,
+        final=next(figures for figures in (reestimated, calibrated, last) if figures and figures.met),
+        best_epoch=BestEpoch(best.epoch, best.validation_accuracy) if best else None,
+        end_of_training=EndOfTraining.of(rows[-1]),
+        train_seconds=sum(row.seconds for row in rows),
+        train_images=sum(row.train_images for row in rows),
+        student_passes=sum(row.passes for row in rows),
+        made_with=made,
+        started_from=started_from,
     )
-    if loop.parts.held_out:
-        best = max(rows, key=lambda row: row["validation_accuracy"])
-        result["best_epoch"] = {"epoch": best["epoch"], "validation_accuracy": best["validation_accuracy"]}
-    end = rows[-1]
-    result["end_of_training"] = {key: end.get(key) for key in _KEPT}
-    result["train_seconds"] = sum(row["seconds"] for row in rows)
-    result["train_images"] = sum(row["train_images"] for row in rows)
-    result["student_passes"] = sum(row.get("student_passes", row["train_images"]) for row in rows)
-    result["made_with"] = made
-    return result
 
 
-def at_budget(net: DynamicNetwork, train: Source, test: Source, budget: float) -> dict[str, Any]:
+def at_budget(net: DynamicNetwork, train: Source, test: Source, budget: float) -> Evaluation:
     """Figures on the test set with the thresholds calibrated to `budget` on training images.
 
     A budget no threshold reaches is said in `missed`, without figures: a finished training is not thrown away for it.
@@ -62,37 +80,21 @@ def at_budget(net: DynamicNetwork, train: Source, test: Source, budget: float) -
     try:
         reached = calibrate(net, train, budget)
     except UserError as error:
-        return {"budget": budget, "missed": str(error)}
-    return {"budget": budget, "calibration_cost": reached, **evaluate(net, test)}
+        return Evaluation(budget=budget, missed=str(error))
+    return replace(evaluate(net, test), budget=budget, calibration_cost=reached)
 
 
-_KEPT = (
-    "train_accuracy",
-    "train_macs_mean",
-    "losses",
-    "watched",
-    "gradient_share",
-    "flips",
-    "path_agreement",
-    "evolution_kl",
-    "cost_ratio",
-    "distinct_paths",
-    "always_run",
-    "always_skipped",
-)
-
-
-def made_with(precision: str) -> dict[str, Any]:
+def made_with(precision: str) -> Environment:
     """Hardware, versions and commit that a figure must carry."""
-    return {
-        "spnet": __version__,
-        "commit": commit(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "hardware": hardware(),
-        "threads": torch.get_num_threads(),
-        "precision": precision,
-    }
+    return Environment(
+        spnet=__version__,
+        commit=commit(),
+        torch=torch.__version__,
+        python=platform.python_version(),
+        hardware=hardware(),
+        threads=torch.get_num_threads(),
+        precision=precision,
+    )
 
 
 def hardware() -> str:

@@ -9,17 +9,17 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from spnet.data import Dataset
 from spnet.data.match import known_classes, matched
 from spnet.errors import UserError
-from spnet.files import write_json
 from spnet.network.dynamic import DynamicNetwork
 from spnet.runs import folder
 from spnet.runs.config import RunConfig
-from spnet.runs.facts import differently, facts_of, refuse_other_data
+from spnet.runs.facts import ComputedWith, facts_of, refuse_other_data
+from spnet.runs.forms import fill
 from spnet.runs.lock import held
+from spnet.runs.record import EpochRow, RunResult, write_result
 from spnet.training.devices import Place, refuse_devices, reuse_freed_memory, take_place
 from spnet.training.finish import finish, made_with
 from spnet.training.journal import Journal
@@ -29,7 +29,7 @@ from spnet.training.parts import with_fitting_batch
 from spnet.training.several import followed
 from spnet.training.start import normalised_for, refuse
 
-Report = Callable[[dict[str, Any]], None]
+Report = Callable[[EpochRow], None]
 
 
 @dataclass
@@ -40,9 +40,9 @@ class Outcome:
     """
 
     net: DynamicNetwork
-    rows: list[dict[str, Any]]
+    rows: list[EpochRow]
     finished: bool
-    result: dict[str, Any] | None = None
+    result: RunResult | None = None
     begun_at: int = 0
 
 
@@ -51,7 +51,7 @@ def fit(
     dataset: Dataset,
     out: Path,
     *,
-    init: Path | None = None,
+    init: Path | DynamicNetwork | None = None,
     resume: bool = False,
     time_limit: float | None = None,
     devices: int = 1,
@@ -66,7 +66,7 @@ def fit(
 
     Args:
         init: another run's folder, whose backbone (and whatever else fits) is the start; or a file with a state dict of
-            the original network.
+            the original network; or a network that the config describes.
         resume: continue the run that `out` holds.
         time_limit: seconds; when another epoch would not fit, stop with a resumable folder.
         devices: processes, each on a CUDA device of its own (or all on the processor); they share every batch.
@@ -88,11 +88,11 @@ def fit(
     if resume:
         folder.read_config(out)  # no folder is made for a run that is not there
     with held(out):
-        before = folder.read_config(out)[1] if resume else {}
+        before = folder.read_config(out)[1] if resume else None
         dataset = normalised_for(config.backbone, dataset.mirrored(config.training.flip))
-        if resume:
-            known, shape = known_classes(before["classes"], config.data_name), tuple(before["input_shape"])
-            dataset = matched(dataset, known, shape, num_classes=len(before["classes"]))
+        if before:
+            known = known_classes(before.classes, config.data_name)
+            dataset = matched(dataset, known, before.input_shape, num_classes=len(before.classes))
             refuse_other_data(dataset, before, out)
         else:
             _refuse_taken(out)
@@ -101,18 +101,19 @@ def fit(
         loop = Loop.of(config, dataset, take_place(0, devices), init, note)
         refuse(config, loop.net, loop.phases, devices, time_limit)
         made = made_with(loop.precision)  # before the first step: the sources may change while they run
-        commits = list(dict.fromkeys([*before.get("commits", []), made["commit"]]))
-        started_from = before.get("started_from") if resume else folder.named(init)
-        facts = facts_of(dataset, data_at or before.get("data_at") or config.data)
-        facts |= {"started_from": started_from, "commits": commits}
+        commits = tuple(dict.fromkeys([*(before.commits if before else ()), made.commit]))
+        started_from = before.started_from if before else folder.named(init)
+        facts = facts_of(dataset, data_at or (before.data_at if before else "") or config.data)
+        facts = replace(facts, started_from=started_from, commits=commits)
         monitor = Monitor(loop.parts.watched, dataset.augmentation, config.training.seed, loop.parts.held_out)
         journal = Journal(out, loop, monitor, facts)
         state = folder.load_resume(out) if resume else None
-        if state is None:
+        if state is None or before is None:
             journal.begin()
         else:
             journal.go_on(state, before)
-            if loop.done and (changed := differently(state.get("computed_with"), journal.computed_with)):
+            was = fill(ComputedWith, state.get("computed_with") or {})
+            if loop.done and (changed := was.differs(journal.computed_with)):
                 note(changed)
         begun_at = loop.done
         training_images = replace(dataset, test=dataset.test.select([]))
@@ -123,14 +124,19 @@ def fit(
                     break
         rows, result = journal.rows, None
         if finished := loop.done == loop.epochs:
-            made["commit"] = ", ".join(commits)
-            result = {**finish(loop, rows, made), "started_from": started_from}
+            result = finish(loop, rows, replace(made, commit=", ".join(commits)), started_from)
             folder.save_network(out, loop.net)
-            write_json(out / "result.json", result)
+            write_result(out / "result.json", result)
         return Outcome(loop.net, rows, finished, result, begun_at)
 
 
-def _follow(place: Place, config: RunConfig, dataset: Dataset, init: Path | None, state: dict[str, Any] | None) -> None:
+def _follow(
+    place: Place,
+    config: RunConfig,
+    dataset: Dataset,
+    init: Path | DynamicNetwork | None,
+    state: dict[str, object] | None,
+) -> None:
     """The part of another process in a run: every step, and nothing else."""
     reuse_freed_memory()
     loop = Loop.of(config, dataset, place, init)

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
+from spnet.backbones.base import Backbone
 from spnet.errors import UserError
 from spnet.network.dynamic import DynamicNetwork
 from spnet.network.take_state import take_state
@@ -13,11 +15,14 @@ from spnet.runs.state_file import read_state
 
 OWN = ("mean", "std", "decision_shift")
 """What the new network keeps: how its own images are normalised (config.json says the same), and its threshold."""
+SAME = 1e-4
+"""Relative difference of logits below which two networks of the same weights are one: rounding."""
 ABOUT_CLASSES = ("backbone.head.", "stage_heads.classifiers.")
 
 
-def initialise(net: DynamicNetwork, source: Path, classes: list[str]) -> str:
-    """Take over weights from a run's folder, or from a state dict of the original network: a file.
+def initialise(net: DynamicNetwork, source: Path | DynamicNetwork, classes: list[str]) -> str:
+    """Take over weights from a run's folder, from a state dict of the original network (a file), or from a network that
+    computes the same.
 
     Args:
         net: the new network, changed in place; `classes` are the names of its classes.
@@ -27,9 +32,38 @@ def initialise(net: DynamicNetwork, source: Path, classes: list[str]) -> str:
     Raises:
         UserError: the run or file cannot be read, or is another network's.
     """
+    if isinstance(source, DynamicNetwork):
+        return _from_network(net, source)
     if source.is_dir():
         return _from_run(net, source, classes)
     return f"from {source}: {take_state(net, read_state(source))}"
+
+
+@torch.no_grad()
+def _from_network(net: DynamicNetwork, given: DynamicNetwork) -> str:
+    """All weights of a network somebody made, once it is known that the run's own, built by name, is the same one."""
+    own, state = net.state_dict(), given.state_dict()
+    shapes = [{name: value.shape for name, value in tensors.items()} for tensors in (own, state)]
+    differs = sorted(name for name, _ in shapes[0].items() ^ shapes[1].items())
+    if not differs:
+        net.load_state_dict({**state, **{name: own[name] for name in OWN}})
+        images = torch.rand(2, *net.input_shape, generator=torch.Generator().manual_seed(0))
+        expected, found = (_logits(network.backbone, images.to(network.mean.device)) for network in (given, net))
+        if float((found - expected).abs().max()) <= SAME * float(expected.abs().max()):
+            return "from the network given: all weights"
+    raise UserError(
+        f"backbone '{net.backbone.name}' builds another network than the one given ({(differs or ['its logits'])[0]} "
+        "differs): name the one that builds it, as package.module:function if it is your own."
+    )
+
+
+def _logits(plain: Backbone, images: Tensor) -> Tensor:
+    """(B, classes) on the CPU, as in evaluation; the network's modules are in the modes they were."""
+    modes = [(module, module.training) for module in plain.modules()]
+    logits = plain.eval()(images).cpu()
+    for module, mode in modes:
+        module.training = mode
+    return logits
 
 
 def _from_run(net: DynamicNetwork, folder: Path, classes: list[str]) -> str:
@@ -40,7 +74,7 @@ def _from_run(net: DynamicNetwork, folder: Path, classes: list[str]) -> str:
         given = weights.read(folder / "model.safetensors")
     except OSError as error:
         raise UserError(f"--init {folder}: its model.safetensors cannot be read ({error}).") from error
-    same = list(facts["classes"]) == classes
+    same = list(facts.classes) == classes
     own = net.state_dict()
     fitting = {name: given[name] for name in own if _fits(name, own[name], given.get(name), same)}
     new = [name for name in own if name not in fitting and name not in OWN]

@@ -44,7 +44,7 @@ class Loop:
         config: RunConfig,
         dataset: Dataset,
         place: Place,
-        init: Path | None = None,
+        init: Path | DynamicNetwork | None = None,
         note: Callable[[str], None] = lambda line: None,
     ) -> "Loop":
         """A run before its first epoch; arguments as of `spnet.training.fit.fit`."""

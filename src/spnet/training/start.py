@@ -29,7 +29,7 @@ def build(
     config: RunConfig,
     dataset: Dataset,
     device: torch.device,
-    init: Path | None = None,
+    init: Path | DynamicNetwork | None = None,
     note: Callable[[str], None] = lambda line: None,
 ) -> tuple[Method, DynamicNetwork]:
     """The method and its network as a training starts with them: weights drawn or taken over, on the device.

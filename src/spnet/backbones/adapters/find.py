@@ -86,7 +86,9 @@ def find_blocks(model: nn.Module, example: Tensor) -> BlockTable:
         UserError: an unknown network, one whose blocks are used twice or out of order, an example it does not take.
 
     Example:
-        >>> print(spnet.find_blocks(torchvision.models.resnet18(), torch.randn(1, 3, 224, 224)))
+        >>> table = spnet.find_blocks(torchvision.models.resnet18(), torch.randn(1, 3, 64, 64))
+        >>> len(table), table[0].name
+        (8, 'layer1.0')
     """
     backbone, found = adapt(model, example)
     stages = backbone.stages

@@ -47,6 +47,18 @@ def register_adapter(kind: type | str, *, block: Split | None = None, network: C
             why it always runs.
         network: for a network's class: network -> `Parts`. A network without one must call its children in the order
             in which they were registered, as an `nn.Sequential` does, and end in a pool, a flatten and a head.
+
+    Raises:
+        ValueError: none or both of `block` and `network` are given.
+
+    Example:
+        >>> class Mixer(torch.nn.Module):
+        ...     def __init__(self, channels: int) -> None:
+        ...         super().__init__()
+        ...         self.mix = torch.nn.Conv2d(channels, channels, 3, padding=1)
+        ...     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        ...         return x + self.mix(x)
+        >>> spnet.register_adapter(Mixer, block=lambda block: Unit(block.mix))
     """
     if (block is None) == (network is None):
         raise ValueError("register_adapter takes one of block= and network=.")

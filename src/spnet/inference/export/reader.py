@@ -3,6 +3,7 @@
 import hashlib
 import json
 import warnings
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +12,34 @@ import numpy as np
 from spnet.data.normalised import advice, looks_like_bytes
 from spnet.errors import ImagesWarning, UserError
 from spnet.inference.runtimes.onnx.library import load_runtime, open_session
-from spnet.runs.record import misfit
+from spnet.runs.forms import Misfit, fill
 
 FORMAT = 2
 """Raised when the meaning of the metadata, inputs or outputs changes."""
 UNSIGNED = b"unsigned" * 8
 """Stands where the signature will: as long as one."""
-_MACS = {"stem": int, "head": int, "router_start": int, "blocks": [[int]], "routers": [int]}
-_FORMS = {
-    "classes": [str],
-    "mean": [float],
-    "std": [float],
-    "input_shape": [int],
-    "macs": _MACS,
-    "stages": [int],
-    "path": [int],
-}
-"""What is JSON in the metadata, and what it holds."""
+
+
+@dataclass(frozen=True)
+class _Macs:
+    stem: int
+    head: int
+    router_start: int
+    blocks: tuple[tuple[int, ...], ...]
+    routers: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """What is JSON in the metadata, and what it holds."""
+
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    input_shape: tuple[int, ...]
+    macs: _Macs
+    stages: tuple[int, ...]
+    path: tuple[int, ...] | None
 
 
 class ExportedNetwork:
@@ -102,11 +114,14 @@ def open_export(file: str | Path, threads: int = 1) -> ExportedNetwork:
     if facts.get("form") == "cascade":
         raise UserError(f"{path} is a whole cascade: open its members, which its .json names, or use onnxruntime.")
     try:
-        facts |= {key: json.loads(facts[key]) for key in _FORMS}
+        facts |= {field.name: json.loads(facts[field.name]) for field in fields(_Tables)}
     except (KeyError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged: its metadata lack {error}. Export the run again.") from error
-    forms = {key: form for key, form in _FORMS.items() if key != "path" or facts["path"] is not None}
-    wrong = misfit(facts, forms, whole=True) or _disagreement(session, facts)
+    try:
+        fill(_Tables, facts, whole=True)
+        wrong = _disagreement(session, facts)
+    except Misfit as error:
+        wrong = error.name
     if wrong is not None:
         raise UserError(f"{path} is damaged: '{wrong}' in its metadata is of the wrong kind. Export the run again.")
     return ExportedNetwork(session, facts)

@@ -1,5 +1,6 @@
 """Which blocks run: the execution rate of every block over the epochs, and in words where routing has collapsed."""
 
+from collections.abc import Sequence
 from itertools import accumulate
 
 from spnet.report.figures import heat_map
@@ -47,14 +48,14 @@ def _mean(values: list[float | None]) -> float | None:
 def collapse(run: Run) -> Markup | None:
     """Blocks about which nothing is decided any more, after the last epoch."""
     at_end = run.at_end
-    if not run.routed or "always_run" not in at_end:
+    if not run.routed or at_end.always_run is None:
         return None
     blocks = max(map(len, run.block_rates), default=0)
-    stuck = sentences(at_end.get("always_run") or [], at_end.get("always_skipped") or [], blocks)
+    stuck = sentences(at_end.always_run, at_end.always_skipped or (), blocks)
     return section("Collapse", *stuck)
 
 
-def sentences(always_run: list[int], always_skipped: list[int], blocks: int) -> list[Markup]:
+def sentences(always_run: Sequence[int], always_skipped: Sequence[int], blocks: int) -> list[Markup]:
     """always_run, always_skipped: indices counted from 0."""
     when = "after the last epoch, before any calibration"
     if not always_run and not always_skipped:

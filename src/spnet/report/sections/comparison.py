@@ -8,6 +8,7 @@ from spnet.report.layout import Cell, note, section, table
 from spnet.report.markup import Markup, element, join
 from spnet.report.numbers import DASH, finite, fixed, mmacs, significant
 from spnet.report.run import Run
+from spnet.runs.record import EndOfTraining, Evaluation
 
 
 @dataclass(frozen=True)
@@ -17,17 +18,19 @@ class Column:
     show: Callable[[float], str]
 
 
-def _final(name: str, scale: float = 1.0, routed: bool = False) -> Callable[[Run], float | None]:
+def _final(
+    figure: Callable[[Evaluation], float], scale: float = 1.0, routed: bool = False
+) -> Callable[[Run], float | None]:
     def value(run: Run) -> float | None:
-        known = finite(run.final.get(name))
+        known = finite(figure(run.final)) if run.final.met else None
         return None if known is None or (routed and not run.routed) else scale * known
 
     return value
 
 
-def _logged(name: str, scale: float = 1.0) -> Callable[[Run], float | None]:
+def _logged(figure: Callable[[EndOfTraining], float], scale: float = 1.0) -> Callable[[Run], float | None]:
     def value(run: Run) -> float | None:
-        known = finite(run.at_end.get(name))
+        known = finite(figure(run.at_end))
         return None if known is None else scale * known
 
     return value
@@ -37,26 +40,26 @@ def _digits(digits: int) -> Callable[[float], str]:
     return lambda value: fixed(value, digits)
 
 
-accuracy = _final("accuracy")
-images = _final("n")
+accuracy = _final(lambda f: f.accuracy)
+images = _final(lambda f: f.n)
 
 
 def cost(run: Run) -> float | None:
     """Mean MMACs of a test image."""
-    return mmacs(run.final.get("macs_mean"))
+    return mmacs(run.final.macs_mean)
 
 
 COLUMNS = (
     Column("accuracy, %", accuracy, _digits(2)),
     Column("n, images", images, _digits(0)),
     Column("cost, MMACs", cost, _digits(3)),
-    Column("cost, GFLOPs", _final("gflops_mean"), _digits(5)),
-    Column("cost, % of static", _final("cost_ratio", 100), _digits(1)),
-    Column("shuffled paths, %", _final("accuracy_shuffled_paths", routed=True), _digits(2)),
-    Column("fixed path, %", _final("accuracy_fixed_path", routed=True), _digits(2)),
-    Column("evolution KL, nats", _logged("evolution_kl"), significant),
-    Column("flips, %", _logged("flips", 100), _digits(2)),
-    Column("distinct paths", _final("distinct_paths"), _digits(0)),
+    Column("cost, GFLOPs", _final(lambda f: f.gflops_mean), _digits(5)),
+    Column("cost, % of static", _final(lambda f: f.cost_ratio, 100), _digits(1)),
+    Column("shuffled paths, %", _final(lambda f: f.accuracy_shuffled_paths, routed=True), _digits(2)),
+    Column("fixed path, %", _final(lambda f: f.accuracy_fixed_path, routed=True), _digits(2)),
+    Column("evolution KL, nats", _logged(lambda end: end.evolution_kl), significant),
+    Column("flips, %", _logged(lambda end: end.flips, 100), _digits(2)),
+    Column("distinct paths", _final(lambda f: f.distinct_paths), _digits(0)),
     Column("training, s", lambda run: run.seconds, _digits(0)),
 )
 

@@ -4,15 +4,14 @@ from spnet.report.command import written
 from spnet.report.layout import Cell, folded, table
 from spnet.report.markup import Child, Markup, element
 from spnet.report.run import Run
-from spnet.settings import fill
 
 
 def configuration(run: Run) -> Markup:
     config = run.config
     names = ("method", "wrapper", "backbone", "data")
     rows = [[Cell(name), Cell(_shown(getattr(config, name))), Cell(" ")] for name in names]
-    for group in config.setting_classes():
-        chosen, usual = fill(group, config.settings), fill(group, {})
+    for chosen in config.parts:
+        usual = type(chosen)()
         for name in vars(usual):
             value, default = getattr(chosen, name), getattr(usual, name)
             shown: Child = _shown(value)

@@ -2,43 +2,38 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from spnet.report.command import command
 from spnet.report.layout import Cell, facts, note, table, warning
 from spnet.report.markup import Markup, element, join
-from spnet.report.numbers import duration, finite, fixed, mmacs, percent_of, standard_error
+from spnet.report.numbers import duration, fixed, mmacs, percent_of, standard_error
 from spnet.report.run import Run
-from spnet.runs.record import student_passes
+from spnet.runs.record import Environment, Evaluation
 
 
 @dataclass(frozen=True)
 class Column:
-    """A figure of an evaluation: its head with the unit, and how it is taken and written."""
+    """A figure of an evaluation: its head with the unit, how it is taken, its digits, what it is multiplied by."""
 
     head: str
-    value: Callable[[dict[str, Any]], Any]
-    show: Callable[[Any], str]
+    value: Callable[[Evaluation], float]
+    digits: int
+    scale: float = 1.0
 
-
-def _column(head: str, name: str, digits: int, scale: float = 1.0) -> Column:
-    def value(record: dict[str, Any]) -> float | None:
-        known = finite(record.get(name))
-        return None if known is None else scale * known
-
-    return Column(head, value, lambda known: fixed(known, digits))
+    def shown(self, figures: Evaluation) -> str:
+        return fixed(self.scale * self.value(figures), self.digits)
 
 
 COLUMNS = (
-    _column("accuracy, %", "accuracy", 2),
-    _column("cost, MMACs", "macs_mean", 3, 1e-6),
-    _column("cost, GFLOPs", "gflops_mean", 5),
-    _column("cost, % of static", "cost_ratio", 1, 100),
-    _column("blocks run, %", "execution_rate", 1, 100),
-    _column("distinct paths", "distinct_paths", 0),
-    _column("shuffled paths, %", "accuracy_shuffled_paths", 2),
-    _column("fixed path, %", "accuracy_fixed_path", 2),
-    _column("cost of the fixed path, % of static", "cost_ratio_fixed_path", 1, 100),
+    Column("accuracy, %", lambda f: f.accuracy, 2),
+    Column("cost, MMACs", lambda f: f.macs_mean, 3, 1e-6),
+    Column("cost, GFLOPs", lambda f: f.gflops_mean, 5),
+    Column("cost, % of static", lambda f: f.cost_ratio, 1, 100),
+    Column("blocks run, %", lambda f: f.execution_rate, 1, 100),
+    Column("distinct paths", lambda f: f.distinct_paths, 0),
+    Column("shuffled paths, %", lambda f: f.accuracy_shuffled_paths, 2),
+    Column("fixed path, %", lambda f: f.accuracy_fixed_path, 2),
+    Column("cost of the fixed path, % of static", lambda f: f.cost_ratio_fixed_path, 1, 100),
 )
 STEPS = (("last", "as trained"), ("calibrated", "calibrated"), ("reestimated", "calibrated, batch norm re-estimated"))
 
@@ -49,22 +44,21 @@ def headline(run: Run) -> Markup:
     if not run.routed:
         absent.append(note("A static network: every block runs for every image; nothing is decided."))
     missed = [warning("Not calibrated: ", sentence) for sentence in run.missed]
-    return element("header", _tiles(run) if run.final else None, *absent, *missed, _steps(run), provenance(run))
+    return element("header", _tiles(run) if run.final.met else None, *absent, *missed, _steps(run), provenance(run))
 
 
 def _tiles(run: Run) -> Markup:
     final = run.final
-    error = standard_error(final.get("accuracy"), final.get("n"))
+    error = standard_error(final.accuracy, final.n)
     spread = f"± {error:.1f}, " if error is not None else ""
     tiles = [
-        ("test accuracy", fixed(final.get("accuracy"), 2, " %"), f"{spread}n = {fixed(final.get('n'), 0)}"),
+        ("test accuracy", fixed(final.accuracy, 2, " %"), f"{spread}n = {fixed(final.n, 0)}"),
         (
             "cost per image",
-            percent_of(final.get("cost_ratio")),
-            f"of the static network: {fixed(mmacs(final.get('macs_mean')), 3)} MMACs = "
-            f"{fixed(final.get('gflops_mean'), 5)} GFLOPs",
+            percent_of(final.cost_ratio),
+            f"of the static network: {fixed(mmacs(final.macs_mean), 3)} MMACs = {fixed(final.gflops_mean, 5)} GFLOPs",
         ),
-        ("distinct paths", fixed(final.get("distinct_paths"), 0), f"of {fixed(final.get('n'), 0)} test images"),
+        ("distinct paths", fixed(final.distinct_paths, 0), f"of {fixed(final.n, 0)} test images"),
     ]
     if not run.routed:
         tiles.pop()
@@ -72,16 +66,17 @@ def _tiles(run: Run) -> Markup:
         tiles += [
             (
                 "shuffled paths",
-                fixed(final.get("accuracy_shuffled_paths"), 2, " %"),
+                fixed(final.accuracy_shuffled_paths, 2, " %"),
                 "test accuracy with each image on another's path",
             ),
             (
                 "one fixed path",
-                fixed(final.get("accuracy_fixed_path"), 2, " %"),
-                f"for all: test accuracy at {percent_of(final.get('cost_ratio_fixed_path'))} of static",
+                fixed(final.accuracy_fixed_path, 2, " %"),
+                f"for all: test accuracy at {percent_of(final.cost_ratio_fixed_path)} of static",
             ),
         ]
-    tiles.append(("training", duration(run.seconds), f"{fixed(student_passes(run.result), 0)} student passes"))
+    passes = fixed(run.result and run.result.passes, 0)
+    tiles.append(("training", duration(run.seconds), f"{passes} student passes"))
     boxes = [
         element("div", element("dt", name), element("dd", element("b", figure), element("span", words)))
         for name, figure, words in tiles
@@ -91,22 +86,22 @@ def _tiles(run: Run) -> Markup:
 
 def _steps(run: Run) -> Markup | None:
     """The same figures before and after calibration, and at further budgets."""
-    there = [(words, run.evaluation(name)) for name, words in STEPS if run.evaluation(name)]
-    further = [(f"calibrated to {percent_of(record.get('budget'))}", record) for record in run.budgets]
+    there = [(words, figures) for name, words in STEPS if (figures := run.evaluation(name))]
+    further = [(f"calibrated to {percent_of(figures.budget)}", figures) for figures in run.budgets]
     if not run.routed or not there:
         return None
     heads = ["network", *(column.head for column in COLUMNS)]
-    rows = [[Cell(words), *(Cell(c.show(c.value(record))) for c in COLUMNS)] for words, record in [*there, *further]]
+    rows = [[Cell(words), *(Cell(c.shown(figures)) for c in COLUMNS)] for words, figures in [*there, *further]]
     return table(heads, rows, caption=_about_steps(run, there[-1][0]))
 
 
 def _about_steps(run: Run, in_folder: str) -> str:
-    count = fixed(run.final.get("n"), 0)
+    count = fixed(run.final.n, 0)
     words = f"Test figures (n = {count}); 1 MAC = 2 FLOPs. In the folder is the network '{in_folder}'. "
     calibrated = run.evaluation("calibrated")
     if not calibrated:
         return words + "Its decision thresholds are as trained."
-    aim, reached = percent_of(run.config.training.budget), percent_of(calibrated.get("calibration_cost"))
+    aim, reached = percent_of(run.config.training.budget), percent_of(calibrated.calibration_cost)
     return words + (
         "Calibration shifts the decision thresholds on training images, labels unused, stage heads not counted: "
         f"aim {aim} of static, reached {reached}."
@@ -115,24 +110,18 @@ def _about_steps(run: Run, in_folder: str) -> str:
 
 def provenance(run: Run) -> Markup:
     """Everything a figure must carry: hardware, versions, commit, command."""
-    made = run.result.get("made_with") or {}
-    versions = [f"{name} {made[name]}" for name in ("spnet", "torch", "python") if made.get(name)]
-    if not versions and run.facts.get("spnet"):
-        versions = [f"spnet {run.facts['spnet']}"]
-    machine = [str(made["hardware"])] if made.get("hardware") else []
-    machine += [f"{made['threads']} thread{'s' if made['threads'] != 1 else ''}"] if made.get("threads") else []
-    machine += [str(made["precision"])] if made.get("precision") else []
-    best = run.result.get("best_epoch") or {}
-    chosen = (
-        f"{best.get('epoch')} ({fixed(best.get('validation_accuracy'))} %); not used for the figures above"
-        if best
-        else None
-    )
+    made = run.result.made_with if run.result else Environment(spnet=run.facts.spnet)
+    known = {"spnet": made.spnet or run.facts.spnet, "torch": made.torch, "python": made.python}
+    versions = [f"{name} {version}" for name, version in known.items() if version]
+    threads = f"{made.threads} thread{'s' if made.threads != 1 else ''}" if made.threads else ""
+    machine = filter(None, [made.hardware, threads, made.precision])
+    best = run.result.best_epoch if run.result else None
+    chosen = f"{best.epoch} ({fixed(best.validation_accuracy)} %); not used for the figures above" if best else None
     return facts(
         [
             ("hardware", ", ".join(machine)),
             ("versions", ", ".join(versions)),
-            ("commit", str(made.get("commit") or "")),
+            ("commit", made.commit),
             ("best epoch by validation", chosen),
             ("run", join(element("code", str(run.folder)), f", config {run.config.hash}")),
             ("command (from config.json)", element("code", command(run.config, run.started_from))),

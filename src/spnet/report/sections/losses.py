@@ -11,17 +11,23 @@ from spnet.report.sections.progress import phases
 
 def losses(run: Run, hovers: int) -> list[Markup]:
     figures = []
-    terms = run.names_in("losses")
+    terms = run.names_in(lambda row: row.losses)
     if terms:
-        lines = [Line(name, run.series(f"losses/{name}"), style) for style, name in enumerate(terms)]
+        lines = [
+            Line(name, run.series(lambda row, name=name: row.losses.get(name)), style)
+            for style, name in enumerate(terms)
+        ]
         drawn = line_chart(run.epochs, lines, y_title="weighted loss", log=True, marks=phases(run), hovers=hovers)
         figures.append(
             figure("Losses", drawn, "Each term with its weight, mean over the epoch; their sum is minimised.")
         )
-    shares = run.names_in("gradient_share")
+    shares = run.names_in(lambda row: row.gradient_share)
     if shares:
         styles = {name: style for style, name in enumerate(dict.fromkeys([*terms, *shares]))}
-        lines = [Line(name, run.series(f"gradient_share/{name}", 100), styles[name]) for name in shares]
+        lines = [
+            Line(name, run.series(lambda row, name=name: row.gradient_share.get(name), 100), styles[name])
+            for name in shares
+        ]
         drawn = line_chart(
             run.epochs,
             lines,
@@ -37,8 +43,8 @@ def losses(run: Run, hovers: int) -> list[Markup]:
 
 
 def stage_accuracy(run: Run, hovers: int) -> Markup | None:
-    lists = [row.get("stage_accuracy") or [] for row in run.rows]
-    tested = run.final.get("stage_accuracy") or []
+    lists = [row.stage_accuracy for row in run.rows]
+    tested = run.final.stage_accuracy
     stages = max([*map(len, lists), len(tested)], default=0)
     if not stages:
         return None
@@ -54,7 +60,7 @@ def stage_accuracy(run: Run, hovers: int) -> Markup | None:
     words = "The classifier after each stage, on the watched images by the test rule."
     if tested:
         figures = ", ".join(f"stage {s + 1} {fixed(value)} %" for s, value in enumerate(tested))
-        words += f" On the test set, at the end: {figures} (n = {fixed(run.final.get('n'), 0)})."
+        words += f" On the test set, at the end: {figures} (n = {fixed(run.final.n, 0)})."
     if not run.rows:
         return figure(title, None, words)
     drawn = line_chart(run.epochs, lines, y_title="accuracy, %", show=one_decimal, marks=phases(run), hovers=hovers)

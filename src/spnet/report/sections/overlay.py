@@ -28,7 +28,7 @@ def _overlaid(groups: Sequence[Group], measure: Measure, hovers: int) -> Markup 
     epochs = last_epoch([run for g in groups for run in g.runs])
     lines = []
     for g in groups:
-        values, band = g.curve(lambda run: run.series(measure.name, measure.scale))
+        values, band = g.curve(lambda run: run.series(measure.figure, measure.scale))
         if any(v is not None for v in values):
             room = [None] * (epochs - len(values))
             padded = (band[0] + room, band[1] + room) if band else None

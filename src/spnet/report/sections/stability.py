@@ -12,7 +12,7 @@ def stability(run: Run, hovers: int) -> list[Markup]:
     """A figure for each measure that was logged."""
     figures = []
     for measure in STABILITY:
-        values = run.series(measure.name, measure.scale)
+        values = run.series(measure.figure, measure.scale)
         if any(value is not None for value in values):
             drawn = line_chart(
                 run.epochs,

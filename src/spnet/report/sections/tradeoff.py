@@ -1,6 +1,7 @@
 """Accuracy against cost of several runs: what a dynamic network wins over simply taking a smaller one."""
 
 from collections.abc import Sequence
+from statistics import fmean
 
 from spnet.report.figures import Point, scatter
 from spnet.report.figures.theme import ACCURACY
@@ -37,7 +38,7 @@ def _points(g: Group) -> list[Point]:
     if x is None or y is None:
         return []
     records = [record for run in g.runs for record in run.budgets]
-    budgets = sorted({record["budget"] for record in records if finite(record.get("budget"))})
+    budgets = sorted({record.budget for record in records if finite(record.budget)})
     joined = f"{g.name}: at several budgets" if budgets else ""
     if g.static:
         joined = f"{g.runs[0].label}: {LADDER}"
@@ -50,9 +51,9 @@ def _points(g: Group) -> list[Point]:
     own = Point(g.name, x[0], y[0], title, g.style, x[1] or 0.0, y[1] or 0.0, joined=joined, hollow=g.static)
     points = [own]
     for budget in budgets:
-        alike = [r for r in records if r["budget"] == budget and finite(r.get("macs_mean")) and finite(r["accuracy"])]
+        alike = [r for r in records if r.budget == budget and finite(r.macs_mean) and finite(r.accuracy)]
         if alike:
-            at_x, at_y = (sum(r[key] for r in alike) / len(alike) for key in ("macs_mean", "accuracy"))
+            at_x, at_y = fmean(r.macs_mean for r in alike), fmean(r.accuracy for r in alike)
             title = told(f" calibrated to {percent_of(budget)}", at_x / 1e6, at_y, len(alike))
             points.append(Point("", at_x / 1e6, at_y, title, g.style, joined=joined))
     return points
