@@ -397,6 +397,33 @@ def test_whole_numbers_of_numpy_are_whole_numbers():
     assert net.num_classes == 4 and type(net.static_macs) is int
 
 
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b", "x/" * 3000], ids=["long", "NUL", "deep"])
+def test_names_that_no_file_has(name: str, copy: Path, refused, tmp_path: Path):
+    image = picture(tmp_path / "a.png")
+    tiny = ["--backbone", "resnet8", "--subset", "64", "--batch-size", "32", "--epochs", "1", "--time-limit", "1e-9"]
+    for argv in (
+        *(["train", *tiny, "--out", name], ["train", "--resume", name], ["train", *tiny, "--init", name]),
+        *(
+            ["predict", name, image],
+            ["predict", copy, name],
+            ["eval", name],
+            ["eval", copy, "--data", f"folder:{name}"],
+        ),
+        *(["report", name], ["report", copy, "--out", name], ["export", copy, name], ["bench", name]),
+    ):
+        assert len(refused(*argv)) < 1000
+    with pytest.raises(UserError):
+        load(name)
+
+
+@pytest.mark.parametrize("name", [None, 3, [], b"resnet8"])
+def test_what_is_no_name(name: Any):
+    with pytest.raises(UserError, match="is known by its name, such as '"):
+        create_model(name, "dynamic")
+    with pytest.raises(UserError, match="is known by its name, such as '"):
+        create_model("resnet8", name)
+
+
 @pytest.mark.parametrize("run", [None, 3, [], create_model])
 def test_what_is_no_run(run: Any):
     with pytest.raises(UserError, match="a run is a folder or the name of a shipped network, not "):

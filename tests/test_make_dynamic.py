@@ -1,9 +1,11 @@
 """Bringing a network: what is refused in one line, what may be chosen, modules that are really called."""
 
+import math
 import sys
 import types
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -11,6 +13,7 @@ from tiny import agreeing, empty_path, full_path, images
 from torch import Tensor, nn
 
 import spnet
+from spnet import UserError, make_dynamic
 from spnet.cli import main
 from spnet.network.block import PlainBlock, ResidualBlock
 from spnet.network.take_state import take_state
@@ -225,3 +228,31 @@ def test_a_setting_that_a_static_network_ignores_is_told_once(name: str, value: 
     with pytest.warns(spnet.NoEffectWarning, match=f"'{name}' has no effect with method 'static'") as told:
         spnet.make_dynamic(resnet18(), "static", example=X, **{name: value})
     assert len(told) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"mean": [0.5]}, "mean takes a number for each of the 3 channels"),
+        ({"mean": 0.5}, "mean takes a number for each"),
+        ({"mean": [0.5, 0.5, math.nan]}, "mean takes a number for each"),
+        ({"std": ["a"] * 3}, "std takes a number above 0 for each"),
+        ({"std": [0, 1, 1]}, "std takes a number above 0 for each"),
+        ({"example": None}, "example is a tensor of images"),
+        ({"example": torch.zeros(3)}, "example is a tensor of images"),
+        ({"example": torch.zeros(0, 3, 32, 32)}, "example is a tensor of images"),
+        ({"model": None}, "make_dynamic takes a torch module, not NoneType"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_meant(given: dict, words: str):
+    whole = {"model": torchvision.models.resnet18(num_classes=4), "example": torch.zeros(1, 3, 32, 32), **given}
+    with pytest.raises(UserError, match=words):
+        make_dynamic(whole.pop("model"), "dynamic", **whole)
+
+
+@pytest.mark.parametrize("kind", [tuple, np.array, torch.tensor])
+def test_mean_and_std_may_be_arrays(kind):
+    model, values = torchvision.models.resnet18(num_classes=4), kind([0.25, 0.5, 0.75])
+    net = make_dynamic(model, "dynamic", example=torch.zeros(1, 3, 32, 32), mean=values, std=values)
+    assert net.mean.flatten().tolist() == net.std.flatten().tolist() == [0.25, 0.5, 0.75]

@@ -84,6 +84,8 @@ def choose(kind: str, name: str, options: Iterable[str]) -> str:
     """Return `name` if it is one of `options`; else raise a `UserError` that names the nearest and lists all, or the
     first of very many."""
     options = list(options)
+    if not isinstance(name, str):
+        raise UserError(f"a {kind} is known by its name, such as '{options[0]}'; not {type(name).__name__}.")
     if name in options:
         return name
     known = options if len(options) <= LISTED else [*options[:LISTED], f"... ({len(options)} altogether)"]

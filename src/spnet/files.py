@@ -194,6 +194,6 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path} cannot be read as JSON ({error}): restore it or start the run anew.") from error
 
 
-def cannot_write(path: Path, error: OSError) -> UserError:
-    reason = error.strerror or str(error)
+def cannot_write(path: Path, error: OSError | ValueError) -> UserError:
+    reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
     return UserError(f"cannot write {path}: {reason}. Choose another --out or make room.")

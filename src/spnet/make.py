@@ -1,5 +1,6 @@
 """`make_dynamic`: a network you bring becomes a dynamic one."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -60,6 +61,11 @@ def make_dynamic(
     known = [name for config in method_configs(method, wrapper) for name in names(config)]
     if exits not in (None, ()) and "exits" not in known:
         raise UserError(f"method '{method}' has no stage heads: drop exits, or put spnet around it (wrapper='spnet').")
+    if not isinstance(model, nn.Module):
+        raise UserError(f"make_dynamic takes a torch module, not {type(model).__name__}.")
+    if not isinstance(example, Tensor) or example.ndim != 4 or not len(example):
+        found = tuple(example.shape) if isinstance(example, Tensor) else type(example).__name__
+        raise UserError(f"example is a tensor of images (B, C, H, W), not {found}.")
     given = {"blocks": blocks, "ignore": ignore, "exits": exits}
     chosen = {name: _texts(name, value) for name, value in given.items()}
     settings |= {name: value for name, value in chosen.items() if value}
@@ -67,11 +73,28 @@ def make_dynamic(
     warn_without_effect(method, wrapper, settings)
     with seeded(seed, "backbone"):
         plain, _ = adapt(model, example, num_classes=num_classes, skip_rule=built.block_rule())
-    own = getattr(model, "pretrained_cfg", None) or {}
-    mean, std = mean or own.get("mean"), std or own.get("std")
-    net = around(built, plain, mean=tuple(mean) if mean else None, std=tuple(std) if std else None, seed=seed)
+    channels = example.shape[1]
+    known = {n: x for n, x in (getattr(model, "pretrained_cfg", None) or {}).items() if n in ("mean", "std")}
+    own = {name: value for name, value in known.items() if len(value) == channels}  # timm's are of colour
+    mean = _of_channels("mean", own.get("mean") if mean is None else mean, channels)
+    std = _of_channels("std", own.get("std") if std is None else std, channels)
+    net = around(built, plain, mean=mean, std=std, seed=seed)
     net.origin = Origin(method, wrapper, settings=settings)
     return net.to(example.device).train(model.training)
+
+
+def _of_channels(name: str, value: Any, channels: int) -> tuple[float, ...] | None:
+    """One finite number a channel, positive for std."""
+    if value is None:
+        return None
+    try:
+        numbers = tuple(float(number) for number in value)
+    except (TypeError, ValueError):
+        numbers = ()
+    if len(numbers) != channels or not all(math.isfinite(x) and (name == "mean" or x > 0) for x in numbers):
+        kind = "number" if name == "mean" else "number above 0"
+        raise UserError(f"{name} takes a {kind} for each of the {channels} channels, not {shown(value)}.")
+    return numbers
 
 
 def _texts(name: str, value: str | Sequence[str] | None) -> tuple[str, ...]:

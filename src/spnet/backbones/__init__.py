@@ -29,6 +29,8 @@ def list_backbones() -> list[str]:
 
 def check_backbone(name: str) -> str:
     """Return `name` if it can be built here; else raise a `UserError` that names the nearest."""
+    if not isinstance(name, str):
+        raise UserError(f"a backbone is known by its name, such as 'resnet20'; not {type(name).__name__}.")
     if is_foreign(name):
         check_foreign(name)
         return name

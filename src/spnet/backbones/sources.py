@@ -24,12 +24,14 @@ MODULES = "SPNET_MODULES"
 
 
 def is_foreign(name: str) -> bool:
-    return ":" in name
+    return isinstance(name, str) and ":" in name
 
 
 def import_backbone(name: str) -> None:
     """Import the module of `package.module:function`, for a name that the user has typed. A name that a file holds is
     not enough: opening a run never imports what it asks for."""
+    if not is_foreign(name):
+        return  # what is no name at all is refused where it is built
     source, _, function = name.partition(":")
     if source in ("torchvision", "timm", "") or not function:
         return

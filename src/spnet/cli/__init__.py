@@ -6,6 +6,7 @@ carries one JSON object and nothing else. Heavy imports happen inside `run`, so 
 """
 
 import argparse
+import errno
 import importlib
 import json
 import sys
@@ -46,6 +47,8 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message} (see {self.prog} --help)")
 
     def parse_all(self, argv: Sequence[str]) -> argparse.Namespace:
+        if any("\0" in word for word in argv):  # no shell passes one on
+            raise UserError("an argument holds a NUL, which no name of a file can.")
         args, extra = self.parse_known_args(argv)
         if extra:
             known = [option for action in self._actions for option in action.option_strings]
@@ -79,6 +82,11 @@ def _answer(argv: list[str]) -> int:
         hush(sys.stdout)
         return 0
     except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            print(
+                f"spnet: {UserError(f'no file can have this name, it is too long: {error.filename}')}", file=sys.stderr
+            )
+            return 2
         if not out_of_memory(error):
             raise
         lower = LOWER.get(argv[0], "take a smaller network or free memory")

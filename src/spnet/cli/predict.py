@@ -1,6 +1,7 @@
 """`spnet predict`: class, probability, path and cost of single pictures."""
 
 import argparse
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,7 +88,7 @@ def _pictures(names: list[str]) -> Iterator[str]:
 
     for name in names:
         folder = Path(name)
-        if not folder.is_dir():
+        if not os.path.isdir(folder):
             yield name
             continue
         left_out = LeftOut()

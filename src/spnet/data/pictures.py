@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,8 +31,8 @@ def read_picture(path: str | Path, in_channels: int, image_size: tuple[int, int]
     if in_channels not in (1, 3):
         raise UserError(f"a network with {in_channels} input channels takes no pictures; use one with 1 or 3")
     path = Path(path)
-    if not path.is_file():
-        what = "is no regular file" if path.exists() else "is not there"
+    if not os.path.isfile(path):  # too long a name is none
+        what = "is no regular file" if os.path.exists(path) else "is not there"
         raise UserError(f"there is no image file '{path}': it {what}; check the path")
     picture, notes = open_picture(path, f"'{path}'")
     colour = in_channels == 1 and has_colour(planes(picture))

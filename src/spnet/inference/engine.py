@@ -278,6 +278,8 @@ class Engine:
             raise UserError("budget is a share of the static cost, budget_ms a time per image: give one of them.")
         if isinstance(images, np.ndarray):
             images = torch.from_numpy(images)
+        if not isinstance(images, torch.Tensor):
+            raise UserError(f"calibrate takes images as a tensor or an array, not {type(images).__name__}.")
         if images.dtype != torch.uint8:
             raise UserError(f"calibrate takes images as uint8 (0 to 255), not {images.dtype}.")
         self._forget_programs()  # they hold the weights of their first image

@@ -1,6 +1,7 @@
 """One writer a run folder."""
 
 import contextlib
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,7 +30,7 @@ def held(folder: Path, wait: bool = False) -> Iterator[None]:
     if mine in _mine:
         yield
         return
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    made = [path for path in (folder, *folder.parents) if not os.path.exists(path)]
     with contextlib.ExitStack() as stack:
         stack.callback(_remove_empty, made)
         try:
@@ -39,7 +40,7 @@ def held(folder: Path, wait: bool = False) -> Iterator[None]:
             raise UserError(
                 f"{folder} is being trained by another process: wait for it, or choose another --out."
             ) from error
-        except OSError as error:
+        except (OSError, ValueError) as error:  # a NUL in the name
             raise cannot_write(folder, error) from error
         _mine.add(mine)
         stack.callback(_mine.discard, mine)
@@ -47,6 +48,6 @@ def held(folder: Path, wait: bool = False) -> Iterator[None]:
 
 
 def _remove_empty(folders: list[Path]) -> None:
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError):
         for folder in folders:
             folder.rmdir()

@@ -24,7 +24,7 @@ def run_folder(run: str | Path) -> Path:
     if isinstance(run, str) and run in shipped():
         return SHIPPED / run
     folder = Path(run)
-    if not folder.exists():
+    if not os.path.exists(folder):  # too long a name does not either
         raise UserError(f"'{run}' is neither a run folder nor a shipped network.{did_you_mean(str(run), shipped())}")
     return folder
 
