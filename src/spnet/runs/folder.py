@@ -59,7 +59,9 @@ def read_config(folder: Path) -> tuple[RunConfig, Facts]:
     if lacking:
         raise UserError(f"{folder / 'config.json'} lacks '{lacking[0]}': restore it or start the run anew.")
     try:
-        facts = fill(Facts, record, whole=True)
+        # Where images lay and who wrote the file are hints: what is no text says nothing.
+        hints = {name: text if isinstance(text := record.get(name), str) else "" for name in ("data_at", "spnet")}
+        facts = fill(Facts, {**record, **hints}, whole=True)
         fill(WrittenConfig, record, whole=True)
         if (wrong := facts.fault()) is not None:
             raise Misfit(wrong)
