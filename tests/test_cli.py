@@ -116,7 +116,7 @@ def test_every_setting_of_the_chosen_method_is_a_flag(run):
         ("backbones", {"resnet20", "resnet110"}),
         ("recipes", {"digits"}),
         ("data", {"digits", "cifar10", "cifar100", "folder", "parquet"}),
-        ("pretrained", {"cifar10", "cifar10-fast", "cifar10-static"}),
+        ("pretrained", {"cifar10", "cifar10-fast", "cifar10-small", "cifar10-static"}),
     ],
 )
 def test_list(kind: str, some: set[str], run, as_json):

@@ -454,9 +454,9 @@ def test_flips_are_counted_from_look_to_look():
         looks.append(monitor.look(net))
     assert [look.get("flips") for look in looks] == [None, 2 / 16, 5 / 16, 0.0]
     assert [look["always_run"] for look in looks] == [(2,)] * 4  # indices among all blocks
-    assert [look["always_skipped"] for look in looks] == [[4], [4], [1, 4, 5], [1, 4, 5]]
+    assert [look["always_skipped"] for look in looks] == [(4,), (4,), (1, 4, 5), (1, 4, 5)]
     assert [look["distinct_paths"] for look in looks] == [3, 3, 1, 1]
-    assert looks[0]["execution_rate_per_block"] == [1.0, 0.5, 1.0, 1.0, 0.0, 0.25]
+    assert looks[0]["execution_rate_per_block"] == (1.0, 0.5, 1.0, 1.0, 0.0, 0.25)
     assert all(look["path_agreement"] == 1 for look in looks)  # both views are alike
 
 
