@@ -93,7 +93,7 @@ def test_every_verb_finds_the_data_from_another_working_folder(
 
 
 @pytest.mark.parametrize(
-    "home", ["", "x", "folder:", "digits", "digits:.", "folder:a\0b", "folder:" + "a" * 5000, 3, None]
+    "home", ["", "x", "folder:", "digits", "digits:.", "folder:a\0b", "folder:" + "a" * 5000, None]
 )
 def test_a_home_that_cannot_be_is_no_home(home: object, here: Path, told):
     pictures(here / "pics")
