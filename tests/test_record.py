@@ -3,15 +3,18 @@
 import json
 import math
 import pickle
+import shutil
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+import spnet
 from spnet.errors import UserError
 from spnet.runs.facts import ComputedWith, Facts
 from spnet.runs.forms import Misfit, fill, to_json
+from spnet.runs.open import SHIPPED
 from spnet.runs.record import (
     Curves,
     EndOfTraining,
@@ -117,3 +120,12 @@ def test_what_was_computed_with_something_else_is_said_as_far_as_it_is_known() -
     now = ComputedWith(2, 1, "cpu")
     assert ComputedWith().differs(now) == "" and now.differs(now) == ""
     assert ComputedWith(threads=1).differs(now).startswith("begun with 1 threads, now 2: the run goes on")
+
+
+@pytest.mark.parametrize("name", ["method", "wrapper", "backbone", "data", "settings", "classes", "mean"])
+def test_a_config_whose_entries_are_empty_is_damaged(name: str, tmp_path: Path) -> None:
+    folder = shutil.copytree(SHIPPED / "cifar10-small", tmp_path / "run")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, name: None}))
+    with pytest.raises(UserError, match=f"'{name}' is of the wrong kind"):
+        spnet.load(folder)

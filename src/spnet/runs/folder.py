@@ -43,6 +43,10 @@ def write_config(folder: Path, config: RunConfig, facts: Facts) -> None:
     write_json(folder / "config.json", {"format": FORMAT, **config.to_json(), **said})
 
 
+RUN = ("method", "wrapper", "backbone", "data", "settings")
+"""What of config.json says what was trained."""
+
+
 def read_config(folder: Path) -> tuple[RunConfig, Facts]:
     """The run and its facts; `UserError` for a folder that holds no run, or one of another format or version."""
     if not folder.is_dir():
@@ -55,7 +59,7 @@ def read_config(folder: Path) -> tuple[RunConfig, Facts]:
         raise UserError(
             f"{folder} was written in format {found}, this spnet {__version__} reads format {FORMAT}: retrain it."
         )
-    lacking = [key for key in ("method", "wrapper", "backbone", "data", "settings", *FACTS) if key not in record]
+    lacking = [key for key in (*RUN, *FACTS) if key not in record]
     if lacking:
         raise UserError(f"{folder / 'config.json'} lacks '{lacking[0]}': restore it or start the run anew.")
     try:
@@ -63,6 +67,8 @@ def read_config(folder: Path) -> tuple[RunConfig, Facts]:
         hints = {name: text if isinstance(text := record.get(name), str) else "" for name in ("data_at", "spnet")}
         facts = fill(Facts, {**record, **hints}, whole=True)
         fill(WrittenConfig, record, whole=True)
+        if (empty := next((name for name in RUN if record[name] is None), None)) is not None:
+            raise Misfit(empty)
         if (wrong := facts.fault()) is not None:
             raise Misfit(wrong)
     except Misfit as error:
