@@ -51,7 +51,7 @@ def network(name: str = "dynamic", frozen: tuple = (), size: int = 8) -> Dynamic
 
 @cache
 def executor(name: str = "dynamic", frozen: tuple = (), threads: int = 1, layout: str = "blocked") -> OnnxExecutor:
-    return OnnxExecutor(network(name, frozen), threads, layout=layout, router_logits=True)
+    return OnnxExecutor(network(name, frozen), threads, layout=layout)
 
 
 def images(count: int, size: int = 8, seed: int = 0) -> Tensor:
@@ -160,9 +160,9 @@ def test_a_blocked_graph_that_is_wrong_is_not_used(monkeypatch: pytest.MonkeyPat
     net = network()
     other = create_model("resnet8", "dynamic", image_size=8, seed=5).eval()
     monkeypatch.setattr(onnx_executor, "blocked", lambda model: dynamic_model(other, "batch"))
-    assert_agrees(OnnxExecutor(net, router_logits=True), images(3))
+    assert_agrees(OnnxExecutor(net), images(3))
     monkeypatch.setattr(onnx_executor, "blocked", lambda model: 1 / 0)
-    assert_agrees(OnnxExecutor(net, router_logits=True), images(3))
+    assert_agrees(OnnxExecutor(net), images(3))
 
 
 def test_the_referee_sees_a_disobedient_and_a_wrong_graph():
@@ -262,7 +262,7 @@ def test_router_logits_are_those_of_the_run_whenever_they_are_asked_for():
     net = network()
     force = net.cheapest_path
     for executor, x in ((OnnxExecutor(net), images(1)), (OnnxExecutor(net), images(3).numpy())):
-        expected = OnnxExecutor(net, router_logits=True)(x, force).router_logits
+        expected = OnnxExecutor(net)(x, force).router_logits
         trace = executor(x, force)
         x[:] = 0
         assert len(trace.router_logits) == len(expected)

@@ -82,7 +82,7 @@ def test_every_method_agrees_with_the_eager_network(
         rules["max_cost"] = min(1.5, float(least) + 0.3)
     if exits:
         rules["exit_confidence"] = median_confidence(net, **rules)
-    run = OnnxExecutor(net, router_logits=True, **rules)
+    run = OnnxExecutor(net, **rules)
     left = [assert_agrees(run, images(count), **rules) for count in (33, 2)]
     left += [assert_agrees(run, images(33)[k : k + 1], **rules) for k in range(4)]
     if exits:
@@ -98,7 +98,7 @@ def test_every_method_agrees_with_the_eager_network(
 def test_everybody_or_nobody_leaves(confidence: float, stage: int):
     rules: dict[str, Any] = {"exit_confidence": confidence}
     for method in ("spnet", "skipnet"):
-        run = OnnxExecutor(network(method, "" if method == "spnet" else "spnet"), 2, router_logits=True, **rules)
+        run = OnnxExecutor(network(method, "" if method == "spnet" else "spnet"), 2, **rules)
         for count in (1, 2, 40):
             assert set(assert_agrees(run, images(count), **rules).tolist()) == {stage}
 
@@ -138,7 +138,7 @@ def test_a_blocked_graph_that_is_wrong_is_not_used(monkeypatch: pytest.MonkeyPat
     net, other = network(), network(frozen=(("lookahead", 4),))
     rules: dict[str, Any] = {"exit_confidence": median_confidence(net)}
     monkeypatch.setattr(onnx_executor, "blocked", lambda model: dynamic_model(other, "batch", rules=Rules(exits=True)))
-    assert_agrees(OnnxExecutor(net, router_logits=True, **rules), images(9), **rules)
+    assert_agrees(OnnxExecutor(net, **rules), images(9), **rules)
 
 
 @pytest.mark.parametrize("rules", [Rules(), Rules(exits=True)], ids=str)
@@ -152,7 +152,7 @@ def test_a_blocked_graph_whose_routers_alone_are_wrong_is_not_used(rules: Rules,
     given: dict[str, Any] = {"exit_confidence": 1.0} if rules.exits else {}
     wrong = dynamic_model(other.eval(), "batch", router_logits=True, rules=rules)
     monkeypatch.setattr(onnx_executor, "blocked", lambda model: wrong)
-    assert_agrees(OnnxExecutor(net, router_logits=True, **given), images(9), **given)
+    assert_agrees(OnnxExecutor(net, **given), images(9), **given)
 
 
 def test_the_referee_sees_another_way_and_other_logits():

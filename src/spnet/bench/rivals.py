@@ -81,7 +81,7 @@ def _session(net: DynamicNetwork, threads: int, exit_confidence: float | None, l
     from spnet.inference.runtimes.onnx.executor import OnnxExecutor
     from spnet.inference.runtimes.onnx.forcing import Forcing
 
-    executor = OnnxExecutor(net, threads, layout=layout, router_logits=True, exit_confidence=exit_confidence)
+    executor = OnnxExecutor(net, threads, layout=layout, exit_confidence=exit_confidence)
     forcing = Forcing(net)
 
     def prepare(images: np.ndarray, decisions: np.ndarray | None) -> Call:

@@ -8,6 +8,8 @@ walk, forms         the way through them: a branch for one image, gathered rows 
 decide, decisions   from router logits to decisions
 network             one model per form
 blocked             onnxruntime's own layout kept across branches and gathers
-runtime, executor   sessions, workers, traces
+library, sessions   onnxruntime itself; sessions and workers that services can share
+executor, service   traces; what `Engine` asks
 forcing, agreement  forced decisions; the comparison with the eager network
+cascade             several networks as one graph
 """

@@ -57,7 +57,7 @@ class Pixels:
 class OnnxExecutor:
     """Called like the network; returns a `Trace` whose fields `logits`, `decisions`, `macs`, `router_logits` and
     `exit_stage` are filled, the others empty. Router logits are worked out by a second run when they are first asked
-    for, unless every run is told to return them.
+    for.
 
     One image runs an `If` graph, with `threads` threads inside; more run a gather graph, cut into chunks that `threads`
     single-threaded workers take one by one.
@@ -67,7 +67,6 @@ class OnnxExecutor:
         threads: processor cores to use.
         layout: `blocked` keeps features in onnxruntime's own layout where it has one and the result is right;
             `plain` runs exactly what an export holds.
-        router_logits: every run returns raw router logits too (a few more small nodes).
         exit_confidence, max_cost: as in `DynamicNetwork.forward`; forced decisions run to the end all the same.
 
     Raises:
@@ -80,7 +79,6 @@ class OnnxExecutor:
         threads: int = 1,
         *,
         layout: str = "blocked",
-        router_logits: bool = False,
         exit_confidence: float | None = None,
         max_cost: float | None = None,
     ) -> None:
@@ -88,7 +86,6 @@ class OnnxExecutor:
         self.net = net
         self.threads = threads
         self.layout = layout
-        self.router_logits = router_logits
         self.rules = Rules(exits=exit_confidence is not None, bounded=max_cost is not None)
         self._rule_values: dict[str, Any] = {}
         if exit_confidence is not None:
@@ -179,8 +176,7 @@ class OnnxExecutor:
         values = dict(self._rule_values) if bias is None else {}
         if self._widths:
             values["decision_shift"] = self._network_shift if shift is None else np.array(shift, np.float32)
-        session = self._sessions[form, rules, router_logits or self.router_logits]
-        return self._run(session, form, images, values, bias)
+        return self._run(self._sessions[form, rules, router_logits], form, images, values, bias)
 
     def _run(
         self, session: Any, form: FormName, images: np.ndarray, values: dict[str, Any], bias: np.ndarray | None = None
@@ -223,9 +219,8 @@ class _Ran:
     def router_logits(self) -> tuple[Tensor, ...]:
         if self.net.router is None:
             return ()
-        returned = self.outputs[2 : -1 if self.rules.exits else None]
         widths = [self.net.options[i] for i in self.net.gated_indices]
-        return torch.from_numpy(returned[0] if returned else self._router_logits()).split(widths, 1)
+        return torch.from_numpy(self._router_logits()).split(widths, 1)
 
     def log_prob(self) -> Tensor:
         return torch.zeros(len(self.outputs[0]), len(self.net.gated_indices))
