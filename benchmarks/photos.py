@@ -23,6 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from memory import resident_mib
 from PIL import Image
 
 import spnet
@@ -52,14 +53,8 @@ def write(folder: Path, photos: int) -> None:
     pq.write_table(table.slice(0, 64), folder / "test-00000-of-00001.parquet")
 
 
-def resident() -> float:
-    """Megabytes of this process in memory."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * 4096 / 1e6
-
-
 def steps(batches: Iterator[tuple[torch.Tensor, torch.Tensor]], count: int) -> tuple[float, float, float]:
-    """(seconds in all, seconds waited for images, resident MB after) of so many training steps."""
+    """(seconds in all, seconds waited for images, resident MiB after) of so many training steps."""
     net = spnet.create_model("timm:tf_efficientnet_lite0", "static", image_size=224, num_classes=10, seed=0).train()
     net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.SGD(net.parameters(), 0.01)
@@ -73,7 +68,7 @@ def steps(batches: Iterator[tuple[torch.Tensor, torch.Tensor]], count: int) -> t
         torch.nn.functional.cross_entropy(net(images).logits, labels).backward()
         optimiser.step()
         optimiser.zero_grad()
-    return time.perf_counter() - started, waited, resident()
+    return time.perf_counter() - started, waited, resident_mib()
 
 
 def in_memory() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -93,9 +88,9 @@ def measure(folder: str, count: int, answer: Any) -> None:
             "steps": count,
             "seconds_per_step": seconds / count,
             "waited_share": waited / seconds,
-            "resident_mb_in_memory": baseline,
-            "resident_mb_streamed": after,
-            "resident_mb_after_the_epoch": resident(),
+            "resident_mib_in_memory": baseline,
+            "resident_mib_streamed": after,
+            "resident_mib_after_the_epoch": resident_mib(),
             "photos_read": left + 32 * (count + 1),
         }
     )

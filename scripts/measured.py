@@ -11,9 +11,9 @@ from pathlib import Path
 
 from spnet import reproduction
 from spnet.methods import card_of, shipped_methods
+from spnet.report.tables import markdown
 from spnet.reproduction import made_by
 from spnet.reproduction.methods import baseline, rows
-from spnet.reproduction.output import markdown
 from spnet.reproduction.plan import Plan
 from spnet.reproduction.scales import SCALES
 from spnet.reproduction.table import Cells

@@ -15,8 +15,8 @@ from spnet import reproduction
 from spnet.cli import main
 from spnet.files import write_json
 from spnet.jobs.runner import run_all, unique
+from spnet.report.tables import comma_separated, markdown
 from spnet.reproduction.lines import Row, collect
-from spnet.reproduction.output import comma_separated, markdown
 from spnet.reproduction.plan import FITTING, Plan
 from spnet.reproduction.remarks import beaten_by_static, made_differently, missed
 from spnet.reproduction.scales import SCALES

@@ -188,7 +188,7 @@ def evaluate(
     net = engine.model
     plain = executor == "masked" and budget is None and exit_confidence is None and max_cost is None
     before = net.decision_shift.clone()
-    net.decision_shift.fill_(engine.decision_shift)  # the controls ask the network
+    engine.settle()  # the controls ask the network
     try:
         size = 1 if executor == "branching" else batch_size
         figures = evaluate_network(net, test, forward=None if plain else engine, batch_size=size)

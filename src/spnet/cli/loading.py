@@ -3,11 +3,13 @@
 import argparse
 import math
 
+from spnet.cli.threads import MOST
+
 
 def _workers(text: str) -> int:
     value = int(text)
-    if not 1 <= value <= 1024:
-        raise argparse.ArgumentTypeError(f"workers must be 1 to 1024, not {value}")
+    if not 1 <= value <= MOST:
+        raise argparse.ArgumentTypeError(f"workers must be 1 to {MOST}, not {value}")
     return value
 
 

@@ -1,12 +1,11 @@
 """A budget in milliseconds for a cascade: settings have a price, the whole is timed, and the price is corrected."""
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 
 from spnet.errors import UserError
 from spnet.inference.cascade_plan import OutOfReach, Planner, Setting
-from spnet.inference.time_budget import STEPS, TOLERANCE, Latency, percent_of
+from spnet.inference.time_budget import STEPS, TOLERANCE, Latency, way_of
 
 
 def meet_time(planner: Planner, timed: Callable[[Setting], Latency], budget_ms: float | str) -> tuple[Setting, Latency]:
@@ -22,9 +21,7 @@ def meet_time(planner: Planner, timed: Callable[[Setting], Latency], budget_ms: 
     Raises:
         UserError: no time, or one that this cascade does not take here.
     """
-    way = percent_of(budget_ms) if isinstance(budget_ms, str) else None
-    if way is None and not 0 < float(budget_ms) < math.inf:
-        raise UserError(f"budget_ms is a time per image in milliseconds, such as 3.0; not {budget_ms}.")
+    way = way_of(budget_ms)
     tried = [(setting, timed(setting)) for setting in (planner.cheapest, planner.dearest)]
     low, high = (latency.milliseconds_per_image for _, latency in tried)
     goal = low + way * (high - low) if way is not None else float(budget_ms)

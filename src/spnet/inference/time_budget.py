@@ -127,9 +127,7 @@ def calibrate_to_time(
     Raises:
         UserError: no time, no routers, or a time this network does not take here. The threshold is then as before.
     """
-    way = percent_of(budget_ms) if isinstance(budget_ms, str) else None
-    if way is None and not 0 < float(budget_ms) < math.inf:
-        raise UserError(f"budget_ms is a time per image in milliseconds, such as 3.0; not {budget_ms}.")
+    way = way_of(budget_ms)
     if not any(net.gated):
         raise UserError("a static network has no decisions to calibrate: choose a dynamic method, or drop budget_ms.")
     net.eval()
@@ -187,6 +185,15 @@ def _search(
             break
         low, high = (point, high) if point.ms <= budget_ms else (low, point)
     return met(nearest() or low)
+
+
+def way_of(budget_ms: float | str) -> float | None:
+    """How far from the fastest to the slowest "50%" is; None for milliseconds. `UserError` for what is no time."""
+    if isinstance(budget_ms, str):
+        return percent_of(budget_ms)
+    if not 0 < float(budget_ms) < math.inf:
+        raise UserError(f"budget_ms is a time per image in milliseconds, such as 3.0; not {budget_ms}.")
+    return None
 
 
 def percent_of(text: str) -> float:

@@ -18,6 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from spnet.network.block import Block
+from spnet.network.modes import evaluating
 
 Shape = tuple[int, ...]
 
@@ -130,15 +131,3 @@ def structure(module: nn.Module) -> Hashable:
         )
 
     return tuple((name, own(part)) for name, part in module.named_modules())
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Eval mode for a while; each part then returns to the mode it had."""
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, training in modes:
-            part.training = training

@@ -9,7 +9,7 @@ from spnet.data.terms import TERMS
 from spnet.errors import UserError
 from spnet.report.command import command
 from spnet.report.numbers import duration, fixed, mmacs, percent_of, standard_error
-from spnet.reproduction.output import markdown
+from spnet.report.tables import markdown
 from spnet.runs.config import RunConfig
 from spnet.runs.record import RunResult
 

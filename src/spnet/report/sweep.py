@@ -56,10 +56,6 @@ def _cells(row: dict[str, Any]) -> list[str]:
     ]
 
 
-def _percents(shares: Sequence[float]) -> str:
-    return " / ".join(f"{100 * share:.0f}" for share in shares)
-
-
 def line(row: dict[str, Any]) -> str:
     """A row on its own, each cell after its name."""
     return ", ".join(f"{name} {cell}" for name, cell in zip(HEAD, _cells(row), strict=True) if cell)
@@ -106,7 +102,7 @@ def _kind(row: dict[str, Any]) -> tuple[bool, bool, bool]:
 
 def write(result: dict[str, Any], out: Path) -> None:
     """Write sweep.json, sweep.md, sweep.svg and sweep.png."""
-    from spnet.reproduction.output import markdown
+    from spnet.report.tables import markdown
 
     write_json(out / FILE, result)
     made = result["made_with"]

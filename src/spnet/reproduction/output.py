@@ -1,12 +1,11 @@
 """Writing tables: Markdown, CSV, LaTeX and HTML."""
 
-import csv
 import html
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
 from spnet.files import write_text
+from spnet.report.tables import comma_separated, markdown
 
 
 @dataclass(frozen=True)
@@ -27,18 +26,6 @@ def write_tables(stem: Path, tables: list[Printed], foot: list[str]) -> list[Pat
         write_text(file, text(tables, foot))
         files.append(file)
     return files
-
-
-def markdown(cells: list[list[str]]) -> str:
-    head, *body = cells
-    rule = ["---", *["---:"] * (len(head) - 1)]
-    return "\n".join("| " + " | ".join(row) + " |" for row in (head, rule, *body)) + "\n"
-
-
-def comma_separated(cells: list[list[str]]) -> str:
-    text = io.StringIO()
-    csv.writer(text).writerows(cells)
-    return text.getvalue()
 
 
 def _markdown(tables: list[Printed], foot: list[str]) -> str:

@@ -8,6 +8,7 @@ from torch import Tensor
 from spnet.backbones.base import Backbone
 from spnet.errors import UserError
 from spnet.network.dynamic import DynamicNetwork
+from spnet.network.modes import evaluating
 from spnet.network.take_state import take_state
 from spnet.runs import weights
 from spnet.runs.folder import read_config
@@ -59,11 +60,8 @@ def _from_network(net: DynamicNetwork, given: DynamicNetwork) -> str:
 
 def _logits(plain: Backbone, images: Tensor) -> Tensor:
     """(B, classes) on the CPU, as in evaluation; the network's modules are in the modes they were."""
-    modes = [(module, module.training) for module in plain.modules()]
-    logits = plain.eval()(images).cpu()
-    for module, mode in modes:
-        module.training = mode
-    return logits
+    with evaluating(plain):
+        return plain(images).cpu()
 
 
 def _from_run(net: DynamicNetwork, folder: Path, classes: list[str]) -> str:

@@ -12,7 +12,7 @@ from spnet.backbones.adapters.registry import cut_of, qualified, split_of
 from spnet.backbones.base import Backbone, Stages
 from spnet.errors import UserError
 from spnet.network.block import Block, PlainBlock, ResidualBlock
-from spnet.network.dry_run import evaluating
+from spnet.network.modes import evaluating
 from spnet.network.names import keep_names, original_names
 from spnet.network.rule import BlockRule
 

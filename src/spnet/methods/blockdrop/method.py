@@ -14,14 +14,12 @@ Shapes: B samples, K gated blocks, N blocks in all.
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from spnet.backbones import create_backbone
 from spnet.backbones.base import Backbone
@@ -31,6 +29,7 @@ from spnet.methods import warmups
 from spnet.methods.base import Batch, Losses, Method, MethodConfig, Optimizer, Phase, Step, router_only
 from spnet.methods.blockdrop.policy_network import PolicyNetwork
 from spnet.network.dynamic import DynamicNetwork
+from spnet.network.modes import evaluating
 from spnet.network.rule import BlockRule
 from spnet.network.sampling import AllRun, Bounded, Draw, Forced, Sampler, largest
 from spnet.network.trace import Trace
@@ -204,15 +203,3 @@ def self_critical_advantage(
         "greedy_kept": greedy_BK.sum(1).float().mean(),
     }
     return advantage_B, watched
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Eval mode for a while; each part then returns to the mode it had."""
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, training in modes:
-            part.training = training
