@@ -3,7 +3,8 @@
     python benchmarks/neighbour.py [--steps 20] [--rounds 3] [--out benchmarks/results/neighbour.json]
 
 ResNet-20, SP-Net, batch 64, as many threads as cores. Each measurement is a process of its own, for how threads wait is
-settled when torch is imported: `default` as `spnet` settles it (`spnet.waiting`), `torch` as torch would by itself.
+settled when torch is imported: `default` as `spnet` settles it (`spnet.waiting`: by what else runs), `torch` as torch
+would by itself.
 """
 
 import argparse
@@ -21,8 +22,8 @@ from spnet.training.finish import made_with
 STEP = """
 import sys, time
 if sys.argv[1] == "default":
-    from spnet.waiting import wait_briefly
-    wait_briefly()
+    from spnet.waiting import choose_waiting
+    choose_waiting()
 import torch
 from spnet.bench.steps import Trial, random_images
 from spnet.runs.config import RunConfig

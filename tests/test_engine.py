@@ -182,3 +182,50 @@ def test_an_onnx_session_normalises_as_the_network_does():
     net.std.fill_(0.21)
     program: Any = Engine(net, "onnx")._program("onnx")
     assert np.array_equal(program._pixels(pixels(3)), net.prepare(pixels(3)).numpy())
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"budget": "a"},
+        {"budget": float("nan")},
+        {"expected_cost": "half"},
+        {"max_cost": "a"},
+        {"exit_confidence": "sure"},
+        {"threads": "2"},
+        {"threads": 1.5},
+        {"threads": True},
+        {"executor": 3},
+    ],
+    ids=str,
+)
+def test_settings_of_the_wrong_type_are_refused_in_one_line(settings: dict[str, Any]):
+    name, value = next(iter(settings.items()))
+    with pytest.raises(UserError) as caught:
+        Engine(network(), **settings)
+    assert name in str(caught.value) and "\n" not in str(caught.value)
+    assert isinstance(value, int) or repr(value) in str(caught.value)
+
+
+@pytest.mark.parametrize("executor", ["onnx", "branching", "gathered", "masked"])
+@pytest.mark.parametrize("force", ["x", [[1, 2], [3]], object(), torch.ones(9), torch.ones(9, device="meta").long()])
+def test_decisions_that_are_no_numbers_are_refused_in_one_line(executor: str, force: Any):
+    with pytest.raises(UserError, match="decisions") as caught:
+        Engine(network(), executor)(images(1), force)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("executor", ["onnx", "gathered"])
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [(torch.zeros(1, *SHAPE, device="meta"), "meta device"), (torch.zeros(1, *SHAPE).to_sparse(), "to_dense")],
+)
+def test_tensors_without_values_in_memory_are_refused(executor: str, wrong: torch.Tensor, words: str):
+    with pytest.raises(UserError, match=words):
+        Engine(network(), executor)(wrong)
+
+
+@pytest.mark.parametrize("budget_ms", ["fast", [3.0], None, -1.0, True])
+def test_times_that_are_none_are_refused(budget_ms: Any):
+    with pytest.raises(UserError, match="budget"):
+        Engine(network(), "branching").calibrate(pixels(), budget_ms=budget_ms)

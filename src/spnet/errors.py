@@ -6,8 +6,9 @@ The command line turns a `UserError` into that line and exit code 2; every other
 import errno
 from collections.abc import Iterable
 from difflib import get_close_matches
+from numbers import Integral, Real
 from re import findall, sub
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from spnet.terminal import printable
 
@@ -61,8 +62,21 @@ def check_finite(outputs: "Tensor") -> None:
 
 def check_share(name: str, share: float, such_as: float = 0.6) -> None:
     """Raise a `UserError` unless `share` can be a share of the static cost; routers may push it past 1."""
-    if not 0 < share <= 1.5:
-        raise UserError(f"{name} is a share of the static cost, such as {such_as}; not {share}.")
+    if not is_number(share) or not 0 < share <= 1.5:
+        raise UserError(f"{name} is a share of the static cost, such as {such_as}; not {share!r:.60}.")
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether a value is a plain number, Python's or numpy's; true and false are none."""
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def check_count(name: str, value: object) -> None:
+    """Raise a `UserError` unless `value` is a whole number from 1 on."""
+    if not isinstance(value, Integral) or isinstance(value, bool):
+        raise UserError(f"{name} must be a whole number, at least 1; not {value!r:.60}.")
+    if value < 1:
+        raise UserError(f"{name} must be at least 1, not {value}.")
 
 
 def did_you_mean(name: str, options: Iterable[str]) -> str:

@@ -4,11 +4,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from spnet.backbones.adapters.assemble import adapt
 from spnet.build import around, create_method, method_configs, seeded, warn_without_effect
-from spnet.errors import UserError
+from spnet.errors import UserError, check_count
 from spnet.network.dynamic import DynamicNetwork
 from spnet.network.origin import Origin
 from spnet.settings import names, shown
@@ -66,6 +67,10 @@ def make_dynamic(
     if not isinstance(example, Tensor) or example.ndim != 4 or not len(example):
         found = tuple(example.shape) if isinstance(example, Tensor) else type(example).__name__
         raise UserError(f"example is a tensor of images (B, C, H, W), not {found}.")
+    if not example.is_floating_point() or example.layout != torch.strided or example.is_meta:
+        raise UserError(f"example is a dense tensor of normalised floats, not {example.dtype} on {example.device}.")
+    if num_classes is not None:
+        check_count("num_classes", num_classes)
     given = {"blocks": blocks, "ignore": ignore, "exits": exits}
     chosen = {name: _texts(name, value) for name, value in given.items()}
     settings |= {name: value for name, value in chosen.items() if value}

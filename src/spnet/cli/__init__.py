@@ -18,7 +18,7 @@ from spnet.errors import DivergedError, UserError, did_you_mean, out_of_memory
 from spnet.files import is_stdout, strict
 from spnet.terminal import printable
 from spnet.version import __version__
-from spnet.waiting import wait_briefly
+from spnet.waiting import choose_waiting
 
 VERBS = {
     "train": "train a network; with no arguments SP-Net on the embedded digits",
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Once imported, the verb's module hides the built-in `list` here.
     words = [*(sys.argv[1:] if argv is None else argv)]
     if words[:1] != ["bench"]:  # a bench must not slow the rivals down that it measures
-        wait_briefly()
+        choose_waiting()
     with usable_streams():
         return _answer(words)
 

@@ -11,14 +11,13 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from numbers import Real
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spnet.errors import UserError
+from spnet.errors import UserError, is_number
 from spnet.inference.runtimes.masked import masked
 from spnet.inference.runtimes.protocol import Images
 from spnet.network.dynamic import DynamicNetwork, Executor
@@ -246,7 +245,7 @@ class _Ran:
 
 def checked_confidences(confidences: float | Sequence[float], members: int) -> tuple[float, ...]:
     """One for each member but the last, as numbers; or a `UserError`."""
-    if isinstance(confidences, Real):
+    if is_number(confidences):
         confidences = [float(confidences)] * (members - 1)
     if not isinstance(confidences, Sequence) or len(confidences) != members - 1:
         raise UserError(
@@ -254,8 +253,10 @@ def checked_confidences(confidences: float | Sequence[float], members: int) -> t
             f"{confidences}."
         )
     for confidence in confidences:
-        if not isinstance(confidence, Real) or not 0 <= confidence < math.inf:
-            raise UserError(f"a confidence is a probability, such as 0.9 (0: never on, 1: always); not {confidence}.")
+        if not is_number(confidence) or not 0 <= confidence < math.inf:
+            raise UserError(
+                f"a confidence is a probability, such as 0.9 (0: never on, 1: always); not {confidence!r:.60}."
+            )
     return tuple(float(confidence) for confidence in confidences)
 
 

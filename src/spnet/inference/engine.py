@@ -13,7 +13,7 @@ from torch import Tensor
 from spnet.bench.profile import Profile, load_profile
 from spnet.data import Split
 from spnet.data.normalised import BYTES, advice, looks_like_bytes
-from spnet.errors import ImagesWarning, UserError, check_share, choose
+from spnet.errors import ImagesWarning, UserError, check_count, check_share, choose
 from spnet.inference.calibrate import calibrate
 from spnet.inference.cascade import Cascade, Model
 from spnet.inference.runtimes.eager import EagerProgram
@@ -96,8 +96,8 @@ class Engine:
                 f"Engine takes a network, such as spnet.load('cifar10') or spnet.create_model(...); not {model!r:.40}."
             )
         choose("executor", executor, EXECUTORS)
-        if threads is not None and threads < 1:
-            raise UserError(f"threads must be at least 1, not {threads}.")
+        if threads is not None:
+            check_count("threads", threads)
         for name, share in (("budget", budget), ("expected_cost", expected_cost)):
             if share is not None:
                 check_share(name, share)
@@ -227,6 +227,8 @@ class Engine:
     def _checked(self, images: Images) -> Images:
         """The images as an array where numpy can hold them, in the same memory; or a `UserError`."""
         if isinstance(images, Tensor):
+            if images.is_meta:
+                raise UserError("images on the meta device hold no values: give them on the CPU or on a GPU.")
             array = _array(images)
             if array is None:
                 self.model.check_images(images)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from spnet.bench.latency import percentiles, time_calls
 from spnet.data import Split
-from spnet.errors import UserError
+from spnet.errors import UserError, is_number
 from spnet.inference.calibrate import (
     SHIFT_LIMIT,
     NetworkThreshold,
@@ -191,8 +191,8 @@ def way_of(budget_ms: float | str) -> float | None:
     """How far from the fastest to the slowest "50%" is; None for milliseconds. `UserError` for what is no time."""
     if isinstance(budget_ms, str):
         return percent_of(budget_ms)
-    if not 0 < float(budget_ms) < math.inf:
-        raise UserError(f"budget_ms is a time per image in milliseconds, such as 3.0; not {budget_ms}.")
+    if not is_number(budget_ms) or not 0 < budget_ms < math.inf:
+        raise UserError(f"budget_ms is a time per image in milliseconds, such as 3.0; not {budget_ms!r:.60}.")
     return None
 
 

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 from spnet.errors import DivergedError, UserError
 from spnet.jobs.orphan import end_with
-from spnet.waiting import wait_briefly
+from spnet.waiting import choose_waiting
 
 if TYPE_CHECKING:
     from spnet.runs.config import RunConfig
 
 
 def main() -> int:
-    wait_briefly()
+    choose_waiting()
     folder, parent = Path(sys.argv[1]), int(sys.argv[2])
     end_with(parent)
     from spnet.runs.config import RunConfig

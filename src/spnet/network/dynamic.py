@@ -134,6 +134,8 @@ class DynamicNetwork(nn.Module):
 
     def check_images(self, images: Tensor) -> None:
         """Raise `UserError` unless these are images (B, C, H, W) that this network takes."""
+        if images.layout != torch.strided:
+            raise UserError(f"images are a dense tensor, not {images.layout}: call to_dense() first.")
         if images.dim() != 4 or tuple(images.shape[1:]) != self.input_shape:
             expected = "x".join(map(str, self.input_shape))
             raise UserError(
@@ -263,8 +265,11 @@ class DynamicNetwork(nn.Module):
     def checked_path(self, images: Tensor, decisions: Tensor) -> Tensor:
         """Return decisions as (B, N) on the images' device, or raise `UserError` when they name no path of this
         network."""
-        decisions = torch.as_tensor(decisions, device=images.device)
-        if decisions.is_floating_point():
+        try:
+            decisions = torch.as_tensor(decisions, device=images.device)
+        except (TypeError, ValueError, RuntimeError) as error:  # torch's words for a text, a ragged list, an object
+            raise UserError(f"decisions are whole numbers, options of each block; not {decisions!r:.60}.") from error
+        if decisions.is_floating_point() or decisions.is_complex():
             raise UserError(f"decisions are whole numbers, options of each block; not {decisions.dtype}.")
         if decisions.dim() == 1:
             decisions = decisions.expand(images.shape[0], -1)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from spnet.errors import UserError
+from spnet.errors import UserError, is_number
 
 
 class StageHeads(nn.Module):
@@ -46,7 +46,7 @@ def check_exit(heads: StageHeads | None, exit_confidence: float | None) -> None:
     """Raise `UserError` where samples cannot leave a network with these heads at this confidence; None never leaves."""
     if exit_confidence is None:
         return
-    if not 0 <= exit_confidence <= 1:
-        raise UserError(f"exit_confidence is a probability, such as 0.9; not {exit_confidence}.")
+    if not is_number(exit_confidence) or not 0 <= exit_confidence <= 1:
+        raise UserError(f"exit_confidence is a probability, such as 0.9; not {exit_confidence!r:.60}.")
     if heads is None:
         raise UserError("early exit needs stage heads: train with --with spnet, or drop exit_confidence.")

@@ -142,10 +142,13 @@ class OnnxExecutor:
         """
         bias = None
         if force is not None:
-            decisions = force.numpy() if isinstance(force, Tensor) else np.asarray(force)
+            try:
+                decisions = force.numpy() if isinstance(force, Tensor) else np.asarray(force)
+            except (TypeError, ValueError, RuntimeError):  # on another device, a ragged list
+                decisions = self.net.checked_path(torch.empty(len(images)), force).cpu().numpy()
             bias = self._forcing(decisions, len(images))
             if bias is None:
-                self.net.checked_path(torch.empty(len(images)), torch.as_tensor(force))  # says what is wrong
+                self.net.checked_path(torch.empty(len(images)), force)  # says what is wrong
         pixels, shift = self._pixels(images), float(self._network_shift) if shift is None else shift
         outputs = self.arrays(pixels, bias, shift)
         if pixels is images or not pixels.flags.owndata:
