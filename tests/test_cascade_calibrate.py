@@ -47,6 +47,16 @@ def test_the_threshold_that_is_worth_most_is_taken():
         assert setting.chosen == (0, chosen) and setting.worth == pytest.approx(worth) and setting.cost == 3
 
 
+@pytest.mark.parametrize(("gain", "chosen"), [(0.001, 1), (0.2, 0)])
+def test_a_member_leaves_its_own_threshold_only_for_a_gain_beyond_chance(gain: float, chosen: int):
+    """On every second image the other threshold is worth 0.1 more, on the others 0.1 less; but for the gain."""
+    sure = np.linspace(0.1, 0.9, 40).tolist()
+    up_and_down = (0.5 + gain + 0.1 * (-1.0) ** np.arange(40)).tolist()
+    other, own = ran(sure, up_and_down, 4), replace(ran(sure, 0.5, 4.001, shift=1.0), own=True)
+    setting = Planner([[ran(sure, 0, 1)], [other, own]]).meet(3.0)
+    assert setting.chosen == (0, chosen) and setting.cost == pytest.approx(3.0, rel=0.02)
+
+
 def test_of_three_members_each_knob_is_moved_to_its_best_place():
     """The best thresholds stand in different places, so no start has both."""
     sure = np.linspace(0.1, 0.9, 40).tolist()

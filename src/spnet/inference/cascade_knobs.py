@@ -5,7 +5,8 @@ is read off without running anything again (`spnet.inference.cascade_plan`).
 
 **The rule**: of all settings that meet the budget, the one whose answers agree most with the reference, which is the
 last member, its probabilities averaged over its thresholds: the mean probability that the reference gives to the class
-that is answered. Limits: where the reference errs, the rule follows it, and it sees no gain where a small member is
+that is answered. A member leaves the threshold it came with, where its training put it, only for a gain beyond chance
+on these images. Limits: where the reference errs, the rule follows it, and it sees no gain where a small member is
 right and the reference wrong; on images that the members were trained on, the reference is surer than it should be.
 
 Compared on 2,048 training images of CIFAR-10, calibrated on three quarters and counted on the fourth (a ResNet-8 of 8
@@ -41,6 +42,7 @@ class Ran:
         sure: (N,) as `sureness`. macs: (N,) multiply-adds.
         worth: (N,) of its answers: the probability that the reference gives to them.
         cost: (N,) in whatever unit the budget has.
+        own: this is the threshold the member came with.
     """
 
     shift: float
@@ -48,6 +50,7 @@ class Ran:
     macs: np.ndarray
     worth: np.ndarray
     cost: np.ndarray
+    own: bool = False
 
 
 Run = Callable[[Tensor, float], Trace]
@@ -58,7 +61,8 @@ def tables(networks: Sequence[DynamicNetwork], runs: Sequence[Run], images: Tens
     """Of each member, from its cheapest threshold to its dearest; cost in multiply-adds."""
     found: list[list[tuple[Ran, np.ndarray]]] = []
     for net, run in zip(networks, runs, strict=True):
-        rows = [_ran(run, images, shift) for shift in thresholds(net, run, images)]
+        own = float(net.decision_shift)
+        rows = [_ran(run, images, shift, own) for shift in thresholds(net, run, images)]
         found.append(sorted(rows, key=lambda row: row[0].macs.mean()))
     reference = np.mean([_softmax(logits) for _, logits in found[-1]], 0)
     return [
@@ -79,12 +83,13 @@ def thresholds(net: DynamicNetwork, run: Run, images: Tensor) -> list[float]:
     return sorted({own, *(float(np.quantile(needed, rate)) for rate in RATES)})
 
 
-def _ran(run: Run, images: Tensor, shift: float) -> tuple[Ran, np.ndarray]:
+def _ran(run: Run, images: Tensor, shift: float, own: float) -> tuple[Ran, np.ndarray]:
     """And its logits (N, K)."""
     traces = [run(part, shift) for part in _batches(images)]
     logits = torch.cat([trace.logits.double().cpu() for trace in traces])
     macs = torch.cat([trace.macs.double().cpu() for trace in traces]).numpy()
-    return Ran(shift, sureness(logits), macs, worth=np.zeros(len(macs)), cost=macs), logits.numpy()
+    ran = Ran(shift, sureness(logits), macs, worth=np.zeros(len(macs)), cost=macs, own=shift == own)
+    return ran, logits.numpy()
 
 
 def _batches(images: Tensor, size: int = 256) -> Iterator[Tensor]:

@@ -3,6 +3,7 @@
 Shapes: N images, M members.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -93,8 +94,26 @@ class Planner:
             moved = [setting for setting in moved if abs(setting.cost - budget) <= EXACT * budget]
             better = max(moved, key=lambda setting: setting.worth, default=best)
             if better.worth <= best.worth + 1e-12:
-                return best
+                return self._at_home(best, budget)
             best = better
+
+    def _at_home(self, best: Setting, budget: float) -> Setting:
+        """Each member back at its own threshold where that loses no more than chance would: a standard error of the
+        paired difference."""
+        for k, rans in enumerate(self.table):
+            home = next((place for place, ran in enumerate(rans) if ran.own), best.chosen[k])
+            chosen = (*best.chosen[:k], home, *best.chosen[k + 1 :])
+            for setting in self._closed((chosen, best.confidences), budget) if home != best.chosen[k] else ():
+                lost = self._worths(best) - self._worths(setting)
+                near = abs(setting.cost - budget) <= EXACT * budget
+                if near and lost.mean() <= lost.std() / math.sqrt(len(lost)):
+                    best = setting
+                    break
+        return best
+
+    def _worths(self, setting: Setting) -> np.ndarray:
+        """(N,) worth of each image's answer."""
+        return self._from(0, setting.chosen, setting.confidences)[1]
 
     def _starts(self) -> Iterator[tuple[tuple[int, ...], tuple[float, ...]]]:
         """Thresholds of all kinds (of many members the same place for each), confidences alike."""
