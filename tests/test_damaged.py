@@ -314,6 +314,23 @@ def test_one_flipped_bit_of_the_resume_state(stopped: Path, refused):
     assert "resume.pt is damaged and cannot be resumed" in refused("train", "--resume", stopped)
 
 
+def test_what_torch_warns_of_while_it_reads_is_not_told(stopped: Path, refused, monkeypatch: pytest.MonkeyPatch):
+    """Damaged bytes can make it index tensors in ways that it is about to drop, before it gives up."""
+
+    def load(*_: Any, **__: Any) -> None:
+        warnings.warn("using a non-tuple sequence for multidimensional indexing is deprecated", stacklevel=2)
+        raise RuntimeError("spoilt")
+
+    monkeypatch.setattr(torch, "load", load)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        assert "resume.pt is damaged" in refused("train", "--resume", stopped)
+        assert "spoilt" in refused(
+            "train", "--init", stopped / "state" / "resume.pt", "--out", "new", "--backbone", "resnet8"
+        )
+    assert not told
+
+
 def test_a_true_state_goes_on(stopped: Path):
     assert main(["train", "--resume", str(stopped)]) == 0
 

@@ -27,7 +27,7 @@ from spnet.runs.config import RunConfig
 from spnet.runs.facts import Facts
 from spnet.runs.forms import Misfit, fill, to_json
 from spnet.runs.record import Start, WrittenConfig
-from spnet.runs.state_file import digest
+from spnet.runs.state_file import digest, torch_file
 from spnet.version import __version__
 
 FORMAT = 1
@@ -164,12 +164,12 @@ def load_resume(folder: Path) -> dict[str, Any]:
     `spnet.runs.resumed`."""
     path = folder / "state" / "resume.pt"
     try:
-        record = torch.load(path, map_location="cpu", weights_only=True)
+        record = torch_file(path)
         with zipfile.ZipFile(path) as archive:
             spoilt = archive.testzip()  # the first whose checksum does not fit
     except FileNotFoundError as error:
         raise UserError(f"{folder} cannot be resumed: it has no state/resume.pt.") from error
-    except Exception as error:  # a damaged file raises almost anything: pickle, zip, EOF, runtime errors
+    except Exception as error:
         if out_of_memory(error):
             raise
         raise UserError(f"{path} is damaged and cannot be resumed: restore it or start the run anew.") from error

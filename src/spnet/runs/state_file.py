@@ -1,6 +1,7 @@
 """A plain state dict on disk: safetensors, or what `torch.save` wrote. Tensors are read, nothing is executed."""
 
 import hashlib
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
         UserError: the file cannot be read, is neither safetensors nor a torch file of tensors, or holds NaN.
     """
     try:
-        state = weights.read(path) if path.suffix == ".safetensors" else _torch_file(path)
-    except Exception as error:  # a damaged file raises almost anything: pickle, zip, EOF, runtime errors
+        state = weights.read(path) if path.suffix == ".safetensors" else _tensors_of(torch_file(path))
+    except Exception as error:
         if out_of_memory(error):
             raise
         reason = str(error).strip().splitlines() or [type(error).__name__]
@@ -37,8 +38,15 @@ def read_state(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def _torch_file(path: Path) -> dict[str, Tensor]:
-    held: Any = torch.load(path, map_location="cpu", weights_only=True)
+def torch_file(path: Path) -> Any:
+    """What `torch.save` wrote, onto the CPU, without running code from it. A damaged file raises almost anything:
+    pickle, zip, EOF, runtime errors; what torch warns of on the way is of its own inner workings."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _tensors_of(held: Any) -> dict[str, Tensor]:
     for key in NESTED:
         if isinstance(held, dict) and isinstance(held.get(key), dict):
             held = held[key]

@@ -1,0 +1,143 @@
+"""What to use on CIFAR-10 at which budget, of all that ships: accuracy, multiply-adds, milliseconds through `Engine`.
+
+    python benchmarks/shipped.py --data cifar10:PATH [--images 400] [--out benchmarks/results/shipped.json]
+
+Contenders: the static networks, the dynamic ones as they ship and at smaller budgets, early exits, and cascades of the
+small network and each of the large ones. Everything is calibrated on training images without labels; the test images
+are read once, to count. Milliseconds: batch 1, one thread, every contender on the same test images in turn, each image
+once before it is timed; the mean over the images, for a dynamic network takes another time for each. Draws
+`shipped.png` and `shipped.svg` beside the record.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import spnet
+from spnet import data
+from spnet.files import write_json
+from spnet.inference.calibrate import spread
+from spnet.inference.cascade_engine import CascadeEngine
+from spnet.inference.evaluate import collect, summarise
+from spnet.report.figures import theme
+from spnet.training.finish import CALIBRATION_IMAGES, made_with
+
+STATIC, SMALL = "cifar10-static", "cifar10-small"
+LARGE = (STATIC, "cifar10-fast", "cifar10")
+BUDGETS = (0.7, 0.6, 0.55, 0.5, 0.4, 0.3)
+ALONE = {"cifar10": (0.72, 0.66), "cifar10-fast": (0.6,)}
+"""Budgets of a dynamic network on its own, beside the one it ships with."""
+EXITS = (0.95, 0.9)
+
+
+def contenders(images: torch.Tensor) -> Iterator[tuple[str, str, spnet.Engine]]:
+    """(family, how it was set, engine on one thread); images: uint8, for calibration."""
+    for name in (SMALL, STATIC):
+        yield "static", name, spnet.Engine(spnet.load(name), "onnx", threads=1)
+    for name, budgets in ALONE.items():
+        yield name, "as it ships", spnet.Engine(spnet.load(name), "onnx", threads=1)
+        for budget in budgets:
+            engine = spnet.Engine(spnet.load(name), "onnx", threads=1)
+            engine.calibrate(images, budget)
+            yield name, f"budget {budget}", engine
+    for confidence in EXITS:
+        engine = spnet.Engine(spnet.load("cifar10-fast"), "onnx", threads=1, exit_confidence=confidence)
+        yield "cifar10-fast with exits", f"confidence {confidence}", engine
+    for large in LARGE:
+        members = [spnet.load(SMALL), spnet.load(large)]
+        planner = None
+        for budget in BUDGETS:
+            engine = spnet.Engine(spnet.Cascade(members), "onnx", threads=1)
+            assert isinstance(engine, CascadeEngine)
+            planner = planner or engine.planner(images)
+            try:
+                engine.meet(planner, budget)
+            except spnet.UserError as error:
+                print(f"{SMALL}+{large} at {budget}: {error}", file=sys.stderr)
+                continue
+            yield f"{SMALL}+{large}", f"budget {budget}", engine
+
+
+def timed(engines: list[spnet.Engine], images: torch.Tensor) -> np.ndarray:
+    """(contenders, images) milliseconds of a call, all contenders on one image before the next."""
+    taken = np.zeros((len(engines), len(images)))
+    for i in range(len(images)):
+        for k, engine in enumerate(engines):
+            engine(images[i : i + 1])  # its weights are in the cache, as of a network that is used
+            start = time.perf_counter()
+            engine(images[i : i + 1])
+            taken[k, i] = 1e3 * (time.perf_counter() - start)
+    return taken
+
+
+@theme.styled()
+def draw(rows: list[dict[str, Any]], n: int, out: Path) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8.4, 4), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    families = list(dict.fromkeys(row["family"] for row in rows))
+    for axes, key, scale, title in (
+        (left, "ms", 1, "ms an image, batch 1, one thread"),
+        (right, "cost_ratio", 100, "multiply-adds, % of static ResNet-32"),
+    ):
+        for style, family in enumerate(families):
+            mine = sorted((row for row in rows if row["family"] == family), key=lambda row: row[key])
+            axes.plot(
+                [scale * row[key] for row in mine], [row["accuracy"] for row in mine], label=family, markersize=5,
+                color=theme.colour(style), linestyle=theme.dash(style), marker=theme.marker(style),
+            )  # fmt: skip
+        axes.set_xlabel(title)
+    left.set_ylabel(theme.ACCURACY)
+    right.legend(loc="lower right")
+    figure.suptitle(f"CIFAR-10, n = {n} test images, one training each", x=0.01, ha="left")
+    theme.save(out.with_suffix(""), figure)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="What to use on CIFAR-10 at which budget.")
+    parser.add_argument("--data", default="cifar10", metavar="NAME[:PATH]", help="where CIFAR-10 lies")
+    parser.add_argument("--images", type=int, default=400, help="test images that are timed")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/shipped.json"))
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    found = data.load(args.data)
+    static = spnet.load(STATIC).static_macs
+    named = list(contenders(spread(found.train, CALIBRATION_IMAGES).images))
+    rows: list[dict[str, Any]] = []
+    for family, setting, engine in named:
+        figures = summarise(collect(engine, found.test), static, engine.model.options)
+        rows.append(
+            {
+                "family": family,
+                "setting": setting,
+                "accuracy": figures.accuracy,
+                "n": figures.n,
+                "macs": figures.macs_mean,
+                "gflops": figures.gflops_mean,
+                "cost_ratio": figures.cost_ratio,
+            }
+        )
+    views = spread(found.test, args.images).images
+    taken = timed([engine for _, _, engine in named], views)
+    reference = taken[[family == "static" and setting == STATIC for family, setting, _ in named]][0]
+    for row, mine in zip(rows, taken, strict=True):
+        row |= {"ms": mine.mean(), "ms_median": float(np.median(mine)), "ms_images": len(mine)}
+        row["speed_up"] = reference.mean() / mine.mean()
+        print(
+            f"{row['family']:<30} {row['setting']:<16} {row['accuracy']:.2f} %  {row['macs'] / 1e6:.2f} MMACs = "
+            f"{row['gflops']:.4f} GFLOPs = {100 * row['cost_ratio']:.1f} %  {row['ms']:.3f} ms  {row['speed_up']:.2f}x"
+        )
+    write_json(args.out, {"made_with": made_with("fp32"), "threads": 1, "batch": 1, "rows": rows})
+    draw(rows, len(found.test), args.out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
