@@ -17,6 +17,7 @@ import onnx
 from onnx import GraphProto, ModelProto, NodeProto
 
 from spnet.inference.runtimes.onnx.library import optimise
+from spnet.inference.runtimes.onnx.passes import ANCHOR
 
 BLOCKED = "com.microsoft.nchwc"
 WIDEST_BLOCK = 16
@@ -34,6 +35,8 @@ def blocked(model: ModelProto) -> ModelProto:
         fast = onnx.load(file)
     _make_names_unique(fast.graph)
     graphs = list(_graphs(fast.graph))
+    for g in graphs:
+        _pool_in_blocks(g)
     pooled = {node.output[0] for g in graphs for node in g.node if _is(node, "GlobalAveragePool")}
     carried = _carried(graphs)
     alias: dict[str, str] = {}
@@ -57,6 +60,20 @@ def blocked(model: ModelProto) -> ModelProto:
         for output in g.output:
             output.name = _resolve(alias, output.name)
     return fast
+
+
+def _pool_in_blocks(graph: GraphProto) -> None:
+    """Reorder after a mean over all pixels, not before: onnxruntime does so only where channels fill its blocks."""
+    reordered = {node.output[0]: node for node in graph.node if _is(node, "ReorderOutput")}
+    for place, pool in reversed(list(enumerate(graph.node))):
+        before = reordered.get(pool.input[0]) if pool.op_type == "GlobalAveragePool" else None
+        if before is None:
+            continue
+        after, mean = NodeProto(), pool.output[0]
+        after.CopyFrom(before)
+        pool.input[0], pool.output[0], pool.domain = before.input[0], f"{mean}/blocked", BLOCKED
+        after.input[0], after.output[0], after.name = pool.output[0], mean, f"{mean}/reordered"
+        graph.node.insert(place + 1, after)
 
 
 def _carried(graphs: list[GraphProto]) -> set[str]:
@@ -127,14 +144,9 @@ def _moves_samples(node: NodeProto) -> bool:
 
 
 def _is_nothing(node: NodeProto) -> bool:
-    """A 1x1 pool of stride 1, put there so that the residual sum is blocked too; onnxruntime leaves it plain where the
-    channels do not fill its blocks."""
-    attributes = {a.name: list(a.ints) for a in node.attribute}
-    return (
-        node.op_type == "AveragePool"
-        and attributes.get("kernel_shape") == [1, 1]
-        and attributes.get("strides") in ([1, 1], None)
-    )
+    """An anchor (`passes.anchored`) that nothing was fused into."""
+    fused = len(node.input) > 2 or any(a.name == "activation" for a in node.attribute)
+    return node.op_type == "Conv" and ANCHOR in node.name and not fused
 
 
 def _reorders_one_pixel(node: NodeProto, pooled: set[str]) -> bool:

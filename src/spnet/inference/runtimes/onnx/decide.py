@@ -45,8 +45,8 @@ class Decider:
         self.raw = raw
         self.apart = apart
         self.scored = scored
-        self.binary = all(options == 2 for options in net.options)
-        """Two options everywhere: a decision is the sign of one difference."""
+        self.binary = all(options <= 2 for options in net.options)
+        """Two options wherever there is a choice: a decision is the sign of one difference."""
         self.readouts: list[tuple[Readout, str]] = []
 
     def __call__(self, g: Graph, readout: Readout) -> dict[int, Decision]:

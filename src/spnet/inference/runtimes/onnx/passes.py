@@ -18,6 +18,9 @@ from spnet.inference.runtimes.onnx.fragment import Fragment
 from spnet.inference.runtimes.onnx.graph import Graph, renamed, values_read
 from spnet.inference.runtimes.onnx.structure import Part
 
+ANCHOR = "anchor"
+"""Stands in the name of each node that `anchored` makes."""
+
 
 class Draft:
     """The nodes of a fragment with weights in their places; constants are folded in float64."""
@@ -66,12 +69,13 @@ def splice(g: Graph, part: Part, fragment: Fragment, inputs: Sequence[str]) -> l
         anchor_sums(draft)
     names = {f"x{k}": name for k, name in enumerate(inputs)}
     for node in draft.nodes:
+        kind = ANCHOR if node.name == ANCHOR else node.op_type
         for value in _values_of(node):
             if value in names:
                 continue
             constant = draft.constants.get(value)
             if constant is None:
-                names[value] = g.name(node.op_type)
+                names[value] = g.name(kind)
             else:
                 wide = constant.dtype == np.float64
                 names[value] = g.constant(constant, np.float32 if wide else constant.dtype)
@@ -79,7 +83,7 @@ def splice(g: Graph, part: Part, fragment: Fragment, inputs: Sequence[str]) -> l
             names[node.output[0]] = names[node.input[0]]
             continue
         written = renamed(node, names)
-        written.name = g.name(f"node_{node.op_type}")
+        written.name = g.name(f"node_{kind}")
         g.nodes.append(written)
     return [inputs[~route] if route < 0 else names[f"y{route}"] for route in part.routes]
 
@@ -158,8 +162,8 @@ def means(draft: Draft, g: Graph) -> None:
         if g.blocked:
             new, source = [], x
             if draft.is_input(x):
-                new.append(anchored(x, f"{output}/anchor"))
-                source = f"{output}/anchor"
+                source = f"{output}/{ANCHOR}"
+                new.append(anchored(draft, x, source))
             pooled = output if keep else f"{output}/pooled"
             new.append(helper.make_node("GlobalAveragePool", [source], [pooled]))
             if not keep:
@@ -173,20 +177,24 @@ def anchor_sums(draft: Draft) -> None:
     for node in [node for node in draft.nodes if node.op_type == "Add"]:
         for k, value in enumerate(node.input):
             if draft.is_input(value) and draft.rank(value) == 4 and draft.producer(node.input[1 - k]) is not None:
-                name = f"{node.output[0]}/anchor{k}"
+                name = f"{node.output[0]}/{ANCHOR}"
                 place = next(i for i, other in enumerate(draft.nodes) if other is node)
-                draft.nodes.insert(place, anchored(value, name))
-                node.input[k] = name
+                draft.nodes.insert(place, anchored(draft, value, name))
+                node.input[:] = [node.input[1 - k], name]  # onnxruntime sums inside the first convolution it meets
+                break
 
 
-def anchored(x: str, output: str) -> NodeProto:
-    """x, said to onnxruntime in a way it computes in the blocked layout: a 1x1 pool.
+def anchored(draft: Draft, x: str, output: str) -> NodeProto:
+    """x, said to onnxruntime in a way it computes in the blocked layout: a depthwise 1x1 convolution of ones, exact.
 
     Features that come from an `If` or a gather are in the plain layout. With an anchor the residual sum happens
-    inside the blocked convolution; without, it is two more passes over the features. Deviation: a node that computes
-    nothing.
+    inside the blocked convolution; without, it is two more passes over the features. A 1x1 pool would say the same,
+    but onnxruntime takes pools only where the channels fill its blocks, convolutions also where they are padded.
+    Deviation: a node that computes nothing.
     """
-    return helper.make_node("AveragePool", [x], [output], kernel_shape=[1, 1], strides=[1, 1])
+    channels = draft.shapes[x][0]
+    ones = draft.new(ANCHOR, np.ones((channels, 1, 1, 1)))
+    return helper.make_node("Conv", [x, ones], [output], ANCHOR, kernel_shape=[1, 1], group=channels)
 
 
 def attributes(node: NodeProto) -> dict[str, Any]:
