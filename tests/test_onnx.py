@@ -3,16 +3,18 @@
 import importlib.util
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import stirred
+from timm.models.resnet import BasicBlock, ResNet
+from tiny import lively, stirred
 from torch import Tensor, nn
 
-from spnet import DynamicNetwork, Engine, UserError, create_model, data
+from spnet import DynamicNetwork, Engine, UserError, create_model, data, make_dynamic
 from spnet.inference.runtimes.onnx import executor as onnx_executor
 from spnet.inference.runtimes.onnx.agreement import clear_samples, disagreement, probe
 from spnet.inference.runtimes.onnx.blocked import BLOCKED, blocked
@@ -154,6 +156,32 @@ def test_the_blocked_layout_leaves_no_reordering_between_blocks():
     assert "ReorderInput" not in kinds
     assert "ReorderOutput" not in kinds and "GlobalAveragePool" in kinds  # pooled features need none
     assert not any(node.domain == BLOCKED for node in plain.graph.node)
+
+
+@pytest.mark.parametrize("form", ["single", "batch"])
+def test_channels_that_do_not_fill_the_processors_blocks_are_kept_blocked_too(form: Any):
+    """12 and 20 channels against blocks of 8 or 16; blocks of one option beside such of two."""
+    shape: dict[str, Any] = {
+        "block": BasicBlock,
+        "layers": (2, 2, 1, 1),
+        "channels": (12, 20, 24, 32),
+        "num_classes": 5,
+    }
+    example = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    net = lively(make_dynamic(ResNet(**shape), "dynamic", example=example, ignore="layer3", seed=0))
+    fast = blocked(dynamic_model(net, form, for_blocked=True))
+    inner = (a.g for node in fast.graph.node for a in node.attribute if a.HasField("g"))
+    nodes = [node for g in (fast.graph, *inner) for node in g.node]
+    if not any(node.domain == BLOCKED for node in nodes):
+        pytest.skip("onnxruntime has no blocked layout on this processor")
+    assert not [node.name for node in nodes if node.op_type == "ReorderInput"]
+    run = OnnxExecutor(net)
+    for decisions in (None, torch.zeros(6, dtype=torch.long), torch.tensor([1, 0, 0, 1, 1, 1])):
+        forced = None if decisions is None else decisions.maximum(net.cheapest_path)
+        for images in (example, example[:1]):
+            expected, found = Engine(net, "masked")(images, forced), run(images, forced)
+            assert torch.equal(found.decisions, expected.decisions)
+            torch.testing.assert_close(found.logits, expected.logits, rtol=1e-4, atol=1e-5)
 
 
 def test_a_blocked_graph_that_is_wrong_is_not_used(monkeypatch: pytest.MonkeyPatch):
