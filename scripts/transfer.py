@@ -1,12 +1,13 @@
 """A first real use: EfficientNet-Lite from ImageNet to the photos of Caltech-101, smaller networks against SP-Net.
 
     python scripts/lite_weights.py --out weights
-    python scripts/transfer.py --data PATH --weights weights [--out runs/transfer] [--epochs 5]
+    python scripts/transfer.py --data PATH --weights weights [--out runs/transfer] [--epochs 3] [ROW ...]
 
 Every row starts from ImageNet weights and passes each training photo equally often; the last epoch is the result, the
 test photos select nothing. SP-Net: one router for two blocks (about one a stage), classifiers after two earlier stages,
 calibrated to three budgets on training photos. A finished run is never trained again, an unfinished one goes on. The
-last step measures all of them through `Engine`, one thread, batch 1, in turn: do it on a quiet machine (`--measure`).
+last step measures all that are finished through `Engine`, one thread, batch 1, in turn: do it on a quiet machine
+(`--measure`).
 """
 
 import argparse
@@ -22,6 +23,7 @@ import torch
 
 import spnet
 from spnet import data
+from spnet.errors import choose
 from spnet.files import read_json, write_json
 from spnet.inference.calibrate import spread
 from spnet.inference.evaluate import collect, summarise
@@ -61,7 +63,11 @@ def train(args: argparse.Namespace, name: str) -> None:
         command += ["--backbone", f"timm:tf_efficientnet_lite{lite}", "--data", photos(args, size), "--out", str(out)]
         command += ["--init", str(args.weights / f"lite{lite}.safetensors"), "--epochs", str(args.epochs)]
         command += ["--seed", str(args.seed), *COMMON, *told]
-    subprocess.run([*command, "--workers", "2", "--cache-gb", str(args.cache_gb)], check=True)
+    subprocess.run([*command, "--workers", str(args.workers), "--cache-gb", str(args.cache_gb)], check=True)
+
+
+def finished(args: argparse.Namespace) -> list[str]:
+    return [name for name in ROWS if (args.out / name / "result.json").is_file()]
 
 
 def engines(args: argparse.Namespace, name: str) -> dict[str, spnet.Engine]:
@@ -78,10 +84,9 @@ def engines(args: argparse.Namespace, name: str) -> dict[str, spnet.Engine]:
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Accuracy on all test photos, multiply-adds, milliseconds at batch 1 side by side."""
-    named = {key: (engine, name) for name in ROWS for key, engine in engines(args, name).items()}
-    sets = {
-        size: data.load(photos(args, size), cache_gb=args.cache_gb).test for size in {row[1] for row in ROWS.values()}
-    }
+    named = {key: (engine, name) for name in finished(args) for key, engine in engines(args, name).items()}
+    sizes = {ROWS[name][1] for name in finished(args)}
+    sets = {size: data.load(photos(args, size), cache_gb=args.cache_gb).test for size in sizes}
     rows: dict[str, Any] = {}
     for key, (engine, name) in named.items():
         net = engine.model
@@ -107,19 +112,21 @@ def main() -> int:
     parser.add_argument("--weights", type=Path, default=Path("weights"), help="where scripts/lite_weights.py wrote")
     parser.add_argument("--out", type=Path, default=Path("runs/transfer"))
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results/transfer.json"))
-    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(ROWS)}; all when left out")
+    parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cache-gb", type=float, default=1.5)
+    parser.add_argument("--workers", type=int, default=1, help="processes that read photos")
     parser.add_argument("--images", type=int, default=300, help="test photos that are timed")
     parser.add_argument("--measure", action="store_true", help="train nothing, measure what is trained")
     args = parser.parse_args()
     torch.manual_seed(args.seed)
     if not args.measure:
-        for name in ROWS:
-            train(args, name)
+        for name in args.rows or ROWS:
+            train(args, choose("row", name, ROWS))
         return 0
     rows = measure(args)
-    runs = {name: read_json(args.out / name / "result.json") for name in ROWS}
+    runs = {name: read_json(args.out / name / "result.json") for name in finished(args)}
     trained = {name: {"hash": run["hash"], "made_with": run["made_with"]} for name, run in runs.items()}
     write_json(args.results, {"made_with": made_with("fp32"), "seed": args.seed, "trained": trained, "rows": rows})
     print(json.dumps({key: {k: row[k] for k in ("accuracy", "cost_ratio", "ms_mean")} for key, row in rows.items()}))
