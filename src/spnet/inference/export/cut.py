@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto, helper
+from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from spnet.errors import UserError
 from spnet.inference.runtimes.onnx.decide import Decider, Readout
@@ -37,11 +37,14 @@ class Piece:
     Attributes:
         model: None where there is nothing to compute.
         inputs, outputs: what the runner calls the graph's inputs and outputs, in their order.
+        constants: values that are known beforehand, such as the gate that a router is told: some runtimes do not
+            survive a constant as an output.
     """
 
     model: ModelProto | None
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    constants: dict[str, np.ndarray]
     macs: int
 
 
@@ -233,32 +236,40 @@ class _Writing:
             yield Step(pieces, draft.block, draft.decides, draft.exit)
 
     def _piece(self, g: Graph, wanted: set[str], macs: int) -> Piece:
-        outputs = [
-            output for node in g.nodes for output in node.output if output in wanted and not self._stays(g, output)
-        ]
+        made_here = [value for node in g.nodes for value in node.output if value in wanted]
+        fixed = {value: found for value in made_here if (found := self._constant(g, value)) is not None}
+        for value, found in fixed.items():
+            self.known[value] = helper.make_tensor_value_info(value, TensorProto.FLOAT, found.shape)
+        constants = {self.names.get(value, value): found for value, found in fixed.items()}
+        outputs = [value for value in made_here if value not in fixed and not self._stays(g, value)]
         graph = g.finish("piece", [], [_float(name) for name in outputs])
         if not outputs:
-            return Piece(None, (), (), macs)
+            return Piece(None, (), (), constants, macs)
         made = {name for node in graph.node for name in node.output} | {tensor.name for tensor in graph.initializer}
         read = dict.fromkeys(value for node in graph.node for value in values_read(node) if value not in made)
         graph.initializer.extend(self.constants[name] for name in read if name in self.constants)
         inputs = [name for name in read if name not in self.constants]
         graph.input.extend(self.known[name] for name in inputs)
         model = self._shaped(graph)
-        return Piece(model, self._called(inputs), self._called(outputs), macs)
+        return Piece(model, self._called(inputs), self._called(outputs), constants, macs)
 
     def _called(self, values: Sequence[str]) -> tuple[str, ...]:
         return tuple(self.names.get(name, name) for name in values)
 
+    def _source(self, g: Graph, value: str) -> str:
+        """What a value is another name of."""
+        while (node := g.producer(value)) is not None and node.op_type == "Identity":
+            value = node.input[0]
+        return value
+
+    def _constant(self, g: Graph, value: str) -> np.ndarray | None:
+        tensor = self.constants.get(self._source(g, value))
+        return None if tensor is None else numpy_helper.to_array(tensor)
+
     def _stays(self, g: Graph, value: str) -> bool:
         """Whether the runner has this value already, under the same name: features past a block that is skipped."""
-        node = g.producer(value)
-        while node is not None and node.op_type == "Identity":
-            source = node.input[0]
-            node = g.producer(source)
-            if node is None:
-                return source in self.known and self.names.get(source, source) == self.names.get(value, value)
-        return False
+        source = self._source(g, value)
+        return source in self.known and self.names.get(source, source) == self.names.get(value, value)
 
     def _shaped(self, graph: GraphProto) -> ModelProto:
         opsets = [helper.make_opsetid("", OPSET)]

@@ -76,6 +76,7 @@ class Stages:
             if piece["file"]:
                 found = self.models[piece["file"]]([values[name] for name in piece["inputs"]])
                 values.update(zip(piece["outputs"], found, strict=True))
+            values.update((name, np.array(value, np.float32)) for name, value in piece.get("constants", {}).items())
             start = 0
             for block in step.get("decides", ()):
                 cost = self.costs[block]

@@ -5,8 +5,9 @@ The folder holds the graphs (`cut`), `stages.json` and `run_stages.py`, which ru
 - `classes`, `mean` and `std` per channel in units of [0, 1], `input_shape` (C, H, W), `backbone`, `spnet`, `format`;
 - `steps`, in order. Of each, `options`: one piece, or, where there is a `block`, one for each of its options. Of each
   piece its `file` (null: nothing to compute), the names of its `inputs` and `outputs` in the file's order, and `macs`,
-  multiply-adds. `decides`: blocks whose scores it puts out, one after another, as `scores`. `exit`: an image leaves
-  with the `logits` of this step if the largest probability of their softmax reaches `confidence`; `blocks` are behind;
+  multiply-adds; `constants` are values known beforehand, to be kept with its outputs. `decides`: blocks whose scores
+  it puts out, one after another, as `scores`. `exit`: an image leaves with the `logits` of this step if the largest
+  probability of their softmax reaches `confidence`; the first `blocks` blocks lie behind it then;
 - `decision_shift` and, for each option of each block, `costs`: a block takes the option with the largest score +
   decision_shift x cost, the first one of equals. Another shift or confidence is another budget;
 - `static_macs`, and `sha256` of every file.
@@ -138,7 +139,9 @@ def _write(net: DynamicNetwork, folder: Path, exit_confidence: float | None, cla
             content = piece.model.SerializeToString()
             digests[name] = hashlib.sha256(content).hexdigest()
             write_bytes(folder / name, content)
-        told = {"inputs": list(piece.inputs), "outputs": list(piece.outputs), "macs": piece.macs}
+        told: dict[str, Any] = {"inputs": list(piece.inputs), "outputs": list(piece.outputs), "macs": piece.macs}
+        if piece.constants:
+            told["constants"] = {name: value.tolist() for name, value in piece.constants.items()}
         return {"file": None if piece.model is None else name, **told}
 
     ends = net.backbone.stages.last_blocks
