@@ -144,7 +144,7 @@ def test_a_resnet18_of_torchvision(tmp_path: Path):
     torch.manual_seed(0)
     plain = torchvision.models.ResNet(torchvision.models.resnet.BasicBlock, [2, 2, 2, 2], num_classes=5)
     net = lively(spnet.make_dynamic(plain, "spnet", example=torch.randn(1, 3, 32, 32)))
-    exported: Any = spnet.export(net, tmp_path / "net", stages=True)
+    exported = spnet.export(net, tmp_path / "net", stages=True)
     assert exported.steps == 9 and exported.error < 1e-4
     alike(Stages(tmp_path / "net"), net, count=4)
 
@@ -256,7 +256,7 @@ def test_the_door_and_the_command(trained: Path, tmp_path: Path, capsys: pytest.
     assert "export a member on its own" in capsys.readouterr().err
     for how, words in (({"form": "batch"}, "single images"), ({"stages": False, "exit_confidence": 0.9}, "for stages")):
         with pytest.raises(UserError, match=words):
-            spnet.export(trained, tmp_path / "other", **{"stages": True, **how})
+            spnet.export(trained, tmp_path / "other", **{"stages": True, **how})  # type: ignore[call-overload]
     with pytest.raises(UserError, match="member by member"):
         spnet.export(Cascade([tiny("static"), tiny("spnet")]), tmp_path / "other", stages=True)  # type: ignore[arg-type]
     assert [place.name for place in tmp_path.iterdir()] == ["net"]

@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import torch
 from torch import Tensor
@@ -227,6 +227,26 @@ def calibrate(network: DynamicNetwork, data: str | Dataset | Source | Tensor, bu
     return calibrate_network(network, part.to(network.mean.device), budget)
 
 
+@overload
+def export(
+    network: "str | Path | Run | DynamicNetwork",
+    file: str | Path,
+    *,
+    form: str = ...,
+    path: Sequence[int] | None = ...,
+    data: str | Dataset | Source | None = ...,
+    stages: Literal[False] = ...,
+    exit_confidence: None = ...,
+) -> "Exported": ...
+@overload
+def export(
+    network: "str | Path | Run | DynamicNetwork",
+    file: str | Path,
+    *,
+    data: str | Dataset | Source | None = ...,
+    stages: Literal[True],
+    exit_confidence: float | None = ...,
+) -> "ExportedStages": ...
 def export(
     network: "str | Path | Run | DynamicNetwork",
     file: str | Path,
