@@ -215,7 +215,7 @@ def test_what_cannot_be_cut_is_said_and_nothing_is_left(net: DynamicNetwork, tmp
     there = tmp_path / "there"
     there.mkdir()
     half = tiny("convnet-aig").to(torch.bfloat16)
-    for network, place, how, words in (
+    cases: list[tuple[DynamicNetwork, Path, dict[str, Any], str]] = [
         (net, there, {}, "is there already"),
         (net, tmp_path / "new", {"classes": ["a"]}, "1 names for 10 classes"),
         (net, tmp_path / "new", {"images": torch.full((1, 1, 8, 8), torch.nan)}, "NaN"),
@@ -224,7 +224,8 @@ def test_what_cannot_be_cut_is_said_and_nothing_is_left(net: DynamicNetwork, tmp
         (tiny("static"), tmp_path / "new", {}, "nothing to cut: export it as one static path"),
         (tiny("static", wrapper="spnet"), tmp_path / "new", {}, "nothing to cut: give an exit confidence"),
         (half, tmp_path / "new", {}, "float32"),
-    ):
+    ]
+    for network, place, how, words in cases:
         with pytest.raises(UserError, match=words):
             export_stages(network, place, **how)
     assert list(tmp_path.iterdir()) == [there] and not list(there.iterdir())
