@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import torch
 from torch import Tensor
@@ -30,6 +30,7 @@ from spnet.training.fit import fit
 
 if TYPE_CHECKING:
     from spnet.inference.export.onnx_file import Exported
+    from spnet.inference.export.stages import ExportedStages
 
 VERIFIED_ON = 64
 """Real images an export is compared on."""
@@ -226,6 +227,26 @@ def calibrate(network: DynamicNetwork, data: str | Dataset | Source | Tensor, bu
     return calibrate_network(network, part.to(network.mean.device), budget)
 
 
+@overload
+def export(
+    network: "str | Path | Run | DynamicNetwork",
+    file: str | Path,
+    *,
+    form: str = ...,
+    path: Sequence[int] | None = ...,
+    data: str | Dataset | Source | None = ...,
+    stages: Literal[False] = ...,
+    exit_confidence: None = ...,
+) -> "Exported": ...
+@overload
+def export(
+    network: "str | Path | Run | DynamicNetwork",
+    file: str | Path,
+    *,
+    data: str | Dataset | Source | None = ...,
+    stages: Literal[True],
+    exit_confidence: float | None = ...,
+) -> "ExportedStages": ...
 def export(
     network: "str | Path | Run | DynamicNetwork",
     file: str | Path,
@@ -233,8 +254,11 @@ def export(
     form: str = "single",
     path: Sequence[int] | None = None,
     data: str | Dataset | Source | None = None,
-) -> "Exported":
-    """Write a network as an ONNX file of standard operators that runs without spnet, after comparing it with eager.
+    stages: bool = False,
+    exit_confidence: float | None = None,
+) -> "Exported | ExportedStages":
+    """Write a network as an ONNX file of standard operators that runs without spnet, after comparing it with eager; or
+    as a folder of static files, for runtimes that have no `If` or run it badly.
 
     Args:
         network: a run, its folder or name, or a network.
@@ -243,16 +267,22 @@ def export(
             no routers).
         path: of form `path`: an option a block; None runs every block in full.
         data: whose test images it is compared on too; random ones alone when left out.
+        stages: `file` is a new folder instead: one static graph from router to router, `stages.json` that says how they
+            go together, and `run_stages.py`, which runs them by onnxruntime or OpenVINO.
+        exit_confidence: of stages: images leave at the stage heads too, at this class probability.
 
     Raises:
-        UserError: a part of the network has no ONNX form, onnxruntime is missing, or the file cannot be written.
+        UserError: a part of the network has no ONNX form, onnxruntime is missing, the file cannot be written, or the
+            folder is there already.
         RuntimeError: the graph disagrees with the network; nothing is written.
 
     Example:
         >>> spnet.export("runs/digits", "digits.onnx", data="digits").error < 1e-3
         True
+        >>> spnet.export("runs/digits", "digits-stages", stages=True).error < 1e-3
+        True
     """
-    from spnet.inference.export import export_onnx
+    from spnet.inference.export import export_onnx, export_stages
 
     net, run = _opened(network)
     if not isinstance(net, DynamicNetwork):
@@ -262,9 +292,14 @@ def export(
         found = _images(data, net, run)
         test = found.test if isinstance(found, Dataset) else found
         images = test.select(range(min(VERIFIED_ON, len(test)))).images
-    return export_onnx(
-        net, file, form=form, path=path, classes=run.classes if run else net.classes or (), images=images
-    )
+    classes = run.classes if run else net.classes or ()
+    if stages:
+        if form != "single" or path is not None:
+            raise UserError("stages are for single images: leave out form and path.")
+        return export_stages(net, file, exit_confidence=exit_confidence, classes=classes, images=images)
+    if exit_confidence is not None:
+        raise UserError("exit_confidence is for stages: add stages=True.")
+    return export_onnx(net, file, form=form, path=path, classes=classes, images=images)
 
 
 def _opened(network: "str | Path | Run | DynamicNetwork | Cascade") -> "tuple[DynamicNetwork | Cascade, Run | None]":

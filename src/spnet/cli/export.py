@@ -1,4 +1,4 @@
-"""`spnet export`: a trained network as an ONNX file, verified before it is kept."""
+"""`spnet export`: a trained network as an ONNX file, or as a folder of static ones, verified before it is kept."""
 
 import argparse
 from typing import Any
@@ -11,12 +11,24 @@ REAL_IMAGES = 64
 
 def configure(parser: Parser, argv: list[str]) -> None:
     parser.add_argument("run", metavar="RUN", help=HELP)
-    parser.add_argument("file", metavar="FILE.onnx", help="the file to write; of a cascade its members lie beside")
+    parser.add_argument(
+        "file",
+        metavar="FILE.onnx",
+        help="the file to write; of a cascade its members lie beside; of --stages a new folder",
+    )
     parser.add_argument(
         "--batch-form", action="store_true", help="for batches (gather, scatter) instead of single images"
     )
     parser.add_argument(
         "--static-path", metavar="PATH", help="one path without routers: 'all', or a figure per block: 110|011|111"
+    )
+    parser.add_argument(
+        "--stages",
+        action="store_true",
+        help="a folder of static files from router to router, for runtimes without If, and a script that runs them",
+    )
+    parser.add_argument(
+        "--exit-confidence", type=float, metavar="C", help="of --stages: images leave at stage heads this sure, too"
     )
     parser.add_argument(
         "--budget", type=float, metavar="B", help="calibrate on training images first, to this share of the static cost"
@@ -33,8 +45,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     if args.batch_form and args.static_path is not None:
         raise UserError("--batch-form and --static-path exclude each other: a static path takes any batch anyway.")
+    if args.stages and (args.batch_form or args.static_path is not None):
+        raise UserError("--stages are for single images: leave out --batch-form and --static-path.")
+    if args.exit_confidence is not None and not args.stages:
+        raise UserError("--exit-confidence is for --stages: an exported file runs to the end.")
     load_runtime()
-    from spnet.inference.export import export_cascade, export_onnx, parse_path
+    from spnet.inference.export import export_cascade, export_onnx, export_stages, parse_path
 
     named = open_named(args.run)
     if args.budget is not None:
@@ -44,10 +60,15 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     told: dict[str, Any] = {"run": str(args.run), "budget": args.budget, "note": note}
     classes = named.runs[-1].classes
     if isinstance(named.net, Cascade):
-        if args.static_path is not None:
-            raise UserError("--static-path is of one network: export a member on its own.")
+        for given, flag in ((args.static_path is not None, "--static-path"), (args.stages, "--stages")):
+            if given:
+                raise UserError(f"{flag} is of one network: export a member on its own.")
         whole = export_cascade(named.net, args.file, form=form, names=named.names, classes=classes, images=images)
         return {**told, "confidences": named.net.confidences, **asdict(whole)}
+    if args.stages:
+        confidence = args.exit_confidence
+        folder = export_stages(named.net, args.file, exit_confidence=confidence, classes=classes, images=images)
+        return {**told, **asdict(folder)}
     path = parse_path(named.net, args.static_path) if args.static_path is not None else None
     exported = export_onnx(named.net, args.file, form=form, path=path, classes=classes, images=images)
     return {**told, **asdict(exported)}
@@ -71,12 +92,18 @@ def _images(named: Named, spec: str | None) -> Any:
 def describe(result: dict[str, Any]) -> str:
     if "members" in result:
         return _describe_cascade(result)
+    if "folder" in result:
+        exits = f", {result['exits']} exits" if result["exits"] else ""
+        wrote = f"{result['folder']}  ({result['files']} files, {result['steps']} steps{exits}"
+        also = f"run_stages.py in it runs them: python {result['folder']}/run_stages.py IMAGES.npy [openvino]"
+    else:
+        wrote, also = f"{result['file']}  ({result['form']} form", ""
     lines = [
-        f"wrote {result['file']}  ({result['form']} form, {result['bytes'] / 1e6:.2f} MB)",
+        f"wrote {wrote}, {result['bytes'] / 1e6:.2f} MB)",
         f"verified against the eager network: {result['paths']} forced path(s), {result['images']} images "
         f"({result['real']} real, {result['close']} too close to call), logits within {result['error']:.1e}",
     ]
-    return "\n".join([*lines, result["note"]] if result["note"] else lines)
+    return "\n".join([*lines, *(line for line in (also, result["note"]) if line)])
 
 
 def _describe_cascade(result: dict[str, Any]) -> str:

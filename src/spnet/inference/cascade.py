@@ -8,10 +8,11 @@ Shapes: B samples, M members, N blocks of all members together.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from operator import attrgetter
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +23,8 @@ from spnet.inference.runtimes.masked import masked
 from spnet.inference.runtimes.protocol import Images
 from spnet.network.dynamic import DynamicNetwork, Executor
 from spnet.network.trace import UNREACHED, LazyTrace, Trace
+
+T = TypeVar("T")
 
 CONFIDENCE = 0.9
 """Of every member, where none is said."""
@@ -151,25 +154,44 @@ def cascaded(
     cascade: Cascade, runs: Sequence[Callable[[Any], Trace]], images: Images, confidences: Sequence[float]
 ) -> LazyTrace:
     """Run a batch through the cascade; `runs`: of each member, images -> trace."""
-    rows = np.arange(len(images))
-    steps: list[Step] = []
-    for run, confidence in zip(runs, (*confidences, -math.inf), strict=True):
-        trace = run(images if len(rows) == len(images) else _taken(images, rows))
-        steps.append(Step(rows, trace))
-        rows = rows[sureness(trace.logits) <= confidence] if len(steps) < len(runs) else rows[:0]
-        if not len(rows):
-            break
+    steps = [Step(rows, trace) for rows, trace in _reached(runs, images, confidences, attrgetter("logits"))]
     return LazyTrace(_Ran(cascade, steps, len(images)))
 
 
-def sureness(logits: Tensor) -> np.ndarray:
+def cascaded_logits(
+    runs: Sequence[Callable[[Any], np.ndarray]], images: Images, confidences: Sequence[float]
+) -> np.ndarray:
+    """(B, classes) of the members that answered, and no trace; `runs`: of each member, images -> logits."""
+    (_, whole), *later = _reached(runs, images, confidences, lambda logits: logits)
+    for rows, logits in later:
+        whole[rows] = logits
+    return whole
+
+
+def _reached(
+    runs: Sequence[Callable[[Any], T]],
+    images: Images,
+    confidences: Sequence[float],
+    logits_of: Callable[[T], Tensor | np.ndarray],
+) -> Iterator[tuple[np.ndarray, T]]:
+    """The only loop over members: of each that an image reaches, the rows of the batch it ran on and what it found."""
+    rows = np.arange(len(images))
+    for k, (run, confidence) in enumerate(zip(runs, (*confidences, -math.inf), strict=True), 1):
+        found = run(images if len(rows) == len(images) else _taken(images, rows))
+        yield rows, found
+        rows = rows[sureness(logits_of(found)) <= confidence] if k < len(runs) else rows[:0]
+        if not len(rows):
+            break
+
+
+def sureness(logits: Tensor | np.ndarray) -> np.ndarray:
     """(B,) largest probability of each row's softmax, in double precision: in single precision many images of a
     well-trained network are sure to exactly 1, and no confidence could tell them apart. By numpy, which costs a tenth
     of torch at one image."""
     try:
-        array = logits.numpy()
+        array = logits if isinstance(logits, np.ndarray) else logits.numpy()
     except (RuntimeError, TypeError):  # it carries a gradient, lies on another device, or numpy has no such type
-        array = logits.detach().cpu().double().numpy()
+        array = torch.as_tensor(logits).detach().cpu().double().numpy()
     array = array.astype(np.float64)
     array -= np.maximum.reduce(array, 1, keepdims=True)
     return 1 / np.add.reduce(np.exp(array), 1)

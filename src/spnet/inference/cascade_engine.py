@@ -1,7 +1,7 @@
 """The engine of a cascade: one engine a member, behind the door of `Engine`."""
 
 import copy
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -9,11 +9,19 @@ from torch import Tensor
 
 from spnet.data import Split
 from spnet.errors import UserError, check_share
-from spnet.inference.cascade import Cascade, cascaded, check_normalised_alike, checked_confidences, normalised_alike
+from spnet.inference.cascade import (
+    Cascade,
+    cascaded,
+    cascaded_logits,
+    check_normalised_alike,
+    checked_confidences,
+    normalised_alike,
+)
 from spnet.inference.cascade_knobs import Ran, priced, tables
 from spnet.inference.cascade_plan import OutOfReach, Planner, Setting
 from spnet.inference.cascade_time import meet_time
 from spnet.inference.engine import AUTO, Engine
+from spnet.inference.memory import Memory, added, weight_bytes
 from spnet.inference.runtimes.eager import EagerProgram
 from spnet.inference.runtimes.gathered import gathered
 from spnet.inference.runtimes.protocol import Images, Rules
@@ -94,9 +102,30 @@ class CascadeEngine(Engine):
     def _answer(self, checked: Images, force: Tensor | None = None) -> Trace:
         if force is not None:
             raise UserError("a cascade's decisions cannot be forced: force those of a member.")
+        self._check_alike(checked)
+        return cascaded(self.model, [engine._answer for engine in self.engines], checked, self.confidences)
+
+    def _logits(self, checked: Images, shift: float | None = None) -> np.ndarray:
+        self._check_alike(checked)
+        return cascaded_logits([engine._logits for engine in self.engines], checked, self.confidences)
+
+    def _check_alike(self, checked: Images) -> None:
         if not self._alike and checked.dtype not in (torch.uint8, np.uint8):
             check_normalised_alike(self.model)
-        return cascaded(self.model, [engine._answer for engine in self.engines], checked, self.confidences)
+
+    def warm_up(self, batch_size: int = 1) -> Self:
+        """Every member, also those that these images would not reach; a later one for single images too, for any
+        number may go on to it."""
+        self._check_calibrated()
+        for k, engine in enumerate(self.engines):
+            engine.warm_up(batch_size)
+            if k and batch_size > 1:
+                engine.warm_up()
+        return self
+
+    @property
+    def memory(self) -> Memory:
+        return Memory(weight_bytes(self.model), added(engine.memory.opened for engine in self.engines))
 
     def settle(self) -> None:
         """Put this engine's knobs into its cascade and the members."""

@@ -16,6 +16,7 @@ from spnet.data.normalised import BYTES, advice, looks_like_bytes
 from spnet.errors import ImagesWarning, UserError, check_count, check_share, choose
 from spnet.inference.calibrate import calibrate
 from spnet.inference.cascade import Cascade, Model
+from spnet.inference.memory import Growth, Memory, weight_bytes
 from spnet.inference.runtimes.eager import EagerProgram
 from spnet.inference.runtimes.masked import masked
 from spnet.inference.runtimes.protocol import Images, Program, Rules
@@ -32,6 +33,8 @@ STATIC = "static"
 """What `Engine.choice` calls the network without routers, where skipping does not pay."""
 EXECUTORS = (AUTO, *RUNTIMES)
 UINT8 = np.dtype(np.uint8).char
+FAR = 1e6
+"""A threshold beyond all router logits: every block runs, and with the other sign none that can be skipped."""
 
 
 class Engine:
@@ -46,6 +49,9 @@ class Engine:
 
     Of a `Cascade` the engine has one for each member: each runs on what suits it, and an image that the first is sure
     of pays no other. Decisions of a cascade cannot be forced.
+
+    `predict` gives classes and probabilities without a trace, `warm_up` opens everything before the first image,
+    `memory` says what is held.
 
     One engine serves several threads at once. A forked child and a pickled or copied engine open sessions of their own.
 
@@ -71,6 +77,9 @@ class Engine:
         >>> trace = engine(torch.zeros(1, 1, 8, 8, dtype=torch.uint8))
         >>> tuple(trace.logits.shape), len(trace.decisions[0])
         ((1, 10), 3)
+        >>> classes, probabilities = engine.warm_up().predict(torch.zeros(1, 1, 8, 8))
+        >>> classes.shape, probabilities.shape, engine.memory.weights > 100_000
+        ((1,), (1, 10), True)
     """
 
     def __new__(cls, model: Any = None, *_: Any, **__: Any) -> Self:
@@ -143,11 +152,12 @@ class Engine:
 
     def _forget_programs(self) -> None:
         self._programs: dict[str, Program | None] = {}
+        self._growth = Growth()
         self._lock = threading.RLock()
 
     def __getstate__(self) -> dict[str, Any]:
         """Sessions and locks stay behind when an engine is pickled or copied."""
-        left = ("_programs", "_lock", "_serving")
+        left = ("_programs", "_lock", "_growth", "_serving")
         return {name: value for name, value in self.__dict__.items() if name not in left}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -209,20 +219,77 @@ class Engine:
         Raises:
             UserError: no images, images of another size, type or with NaN, decisions that name no path.
         """
+        self._check_calibrated()
+        return self._run(images, force)
+
+    def predict(self, images: Images) -> tuple[np.ndarray, np.ndarray]:
+        """Classes (B,) int64 and probabilities (B, classes) of images (B, C, H, W), uint8 or normalised float, a tensor
+        or an array; numpy arrays come out, whatever went in. The decisions are those of a call, but nothing is kept
+        of them: no trace is made.
+
+        Raises:
+            UserError: as a call.
+
+        Example:
+            >>> engine = spnet.Engine(spnet.load("runs/digits")).warm_up()
+            >>> classes, probabilities = engine.predict(torch.zeros(2, 1, 8, 8))
+            >>> classes.shape, probabilities.shape
+            ((2,), (2, 10))
+        """
+        self._check_calibrated()
+        logits = self._run_for_logits(images)
+        classes = logits.argmax(1)
+        probabilities = np.exp(logits - logits.max(1, keepdims=True))
+        probabilities /= probabilities.sum(1, keepdims=True)
+        return classes, probabilities
+
+    def warm_up(self, batch_size: int = 1) -> Self:
+        """Do now what the first image would wait for: open what runs batches of this size, and run a few, through all
+        blocks, past all, and by the network's own decisions. Returns the engine.
+
+        Raises:
+            UserError: batch_size is no number from 1 on; the engine has a budget and was not calibrated.
+        """
+        check_count("batch_size", batch_size)
+        self._check_calibrated()
+        images = np.random.default_rng(0).integers(0, 256, (batch_size, *self._input_shape), np.uint8)
+        for shift in (FAR, -FAR, self._own_shift):
+            self._logits(images, shift)
+        return self
+
+    @property
+    def memory(self) -> Memory:
+        """Bytes of the weights, and what this process grew by when this engine opened what runs them."""
+        return Memory(weight_bytes(self.model), self._growth.total)
+
+    def _check_calibrated(self) -> None:
         if self._pending_budget is not None:
             raise UserError("this engine has a budget but was not calibrated: call engine.calibrate(images) first.")
-        return self._run(images, force)
 
     def _run(self, images: Images, force: Tensor | None = None) -> Trace:
         return self._answer(self._checked(images), force)
 
     def _answer(self, checked: Images, force: Tensor | None = None) -> Trace:
         """As a call, for images that were checked."""
-        count = len(checked)
-        program = self._static_program(count) if force is None else None
+        count, forced = len(checked), force is not None
+        program = self._running(count, forced)
+        return self._growth((id(program), count == 1, forced), lambda: program(checked, force, self._own_shift))
+
+    def _run_for_logits(self, images: Images) -> np.ndarray:
+        return self._logits(self._checked(images))
+
+    def _logits(self, checked: Images, shift: float | None = None) -> np.ndarray:
+        """(B, classes) of images that were checked; at the engine's own threshold where none is given."""
+        count, shift = len(checked), self._own_shift if shift is None else shift
+        program = self._running(count)
+        return self._growth((id(program), count == 1, False), lambda: program.logits(checked, shift))
+
+    def _running(self, count: int, forced: bool = False) -> Program:
+        """What runs so many images: decisions can be forced only where there are some."""
+        program = None if forced else self._static_program(count)
         program = program or self._program(self._runtime(count))
         assert program is not None
-        return program(checked, force, self._own_shift)
+        return program
 
     def _checked(self, images: Images) -> Images:
         """The images as an array where numpy can hold them, in the same memory; or a `UserError`."""

@@ -3,5 +3,15 @@
 from spnet.inference.export.cascade_file import ExportedCascade, export_cascade
 from spnet.inference.export.onnx_file import Exported, export_onnx, parse_path
 from spnet.inference.export.reader import open_export
+from spnet.inference.export.stages import ExportedStages, export_stages
 
-__all__ = ["Exported", "ExportedCascade", "export_cascade", "export_onnx", "open_export", "parse_path"]
+__all__ = [
+    "Exported",
+    "ExportedCascade",
+    "ExportedStages",
+    "export_cascade",
+    "export_onnx",
+    "export_stages",
+    "open_export",
+    "parse_path",
+]

@@ -85,10 +85,7 @@ def export_onnx(
         RuntimeError: the graph disagrees with the network; nothing is written.
     """
     choose("form", form, FORMS)
-    if classes and len(classes) != net.num_classes:
-        raise UserError(f"{len(classes)} names for {net.num_classes} classes: name each, or none.")
-    if images is not None and images.is_floating_point() and not bool(images.isfinite().all()):
-        raise UserError("the images to compare on hold NaN or infinite values: check how they were normalised.")
+    check_comparable(net, classes, images)
     load_runtime()
     check_form(net)
     training = net.training
@@ -96,6 +93,14 @@ def export_onnx(
         return _export(net.eval(), Path(file), form, path, classes, images)
     finally:
         net.train(training)
+
+
+def check_comparable(net: DynamicNetwork, classes: Sequence[str], images: Tensor | None) -> None:
+    """`UserError` unless the names are the network's and the images to compare on hold numbers."""
+    if classes and len(classes) != net.num_classes:
+        raise UserError(f"{len(classes)} names for {net.num_classes} classes: name each, or none.")
+    if images is not None and images.is_floating_point() and not bool(images.isfinite().all()):
+        raise UserError("the images to compare on hold NaN or infinite values: check how they were normalised.")
 
 
 def _export(

@@ -59,6 +59,10 @@ class EagerProgram:
                 decision_shift=shift,
             )
 
+    def logits(self, images: Images, shift: float | None) -> np.ndarray:
+        found = self(images, None, shift).logits
+        return (found if found.element_size() >= 4 else found.float()).cpu().numpy()
+
 
 @contextmanager
 def torch_threads(count: int | None) -> Iterator[None]:

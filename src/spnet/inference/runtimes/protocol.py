@@ -38,6 +38,10 @@ class Program(Protocol):
         """
         ...
 
+    def logits(self, images: Images, shift: float | None) -> np.ndarray:
+        """(B, classes) floating point, on the host: what a call would put into its trace, and no trace."""
+        ...
+
 
 class Runtime(ABC):
     """Abstract. Stateless: what it compiles holds the state."""

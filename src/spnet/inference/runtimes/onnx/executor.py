@@ -156,6 +156,10 @@ class OnnxExecutor:
         router_logits = partial(self._router_logits, pixels, bias, shift)
         return LazyTrace(_Ran(self.net, outputs, self._rules_of(bias), router_logits))
 
+    def logits(self, images: Images, shift: float | None = None) -> np.ndarray:
+        """(B, classes) alone."""
+        return self.arrays(self._pixels(images), None, shift)[0]
+
     def _router_logits(self, pixels: np.ndarray, bias: np.ndarray | None, shift: float) -> np.ndarray:
         """(B, R) by a run that returns them."""
         return self.arrays(pixels, bias, shift, router_logits=True)[2]
@@ -260,7 +264,11 @@ class StaticExecutor:
 
     def __call__(self, images: Images, force: Tensor | None = None, shift: float | None = None) -> Trace:
         """Run images (B, C, H, W), uint8 or float, of the right size. There is nothing to force or to shift."""
-        return LazyTrace(_RanInFull(self.net, [self.run(self._pixels(images))]))
+        return LazyTrace(_RanInFull(self.net, [self.logits(images)]))
+
+    def logits(self, images: Images, shift: float | None = None) -> np.ndarray:
+        """(B, classes) alone."""
+        return self.run(self._pixels(images))
 
     def run(self, images: np.ndarray) -> np.ndarray:
         if not self.shares or len(images) == 1:
