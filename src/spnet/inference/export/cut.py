@@ -37,8 +37,7 @@ class Piece:
     Attributes:
         model: None where there is nothing to compute.
         inputs, outputs: what the runner calls the graph's inputs and outputs, in their order.
-        constants: values that are known beforehand, such as the gate that a router is told: some runtimes do not
-            survive a constant as an output.
+        constants: values that are known beforehand, such as the gate that a router is told: no graph is needed for them.
     """
 
     model: ModelProto | None
