@@ -37,7 +37,7 @@ class Piece:
     Attributes:
         model: None where there is nothing to compute.
         inputs, outputs: what the runner calls the graph's inputs and outputs, in their order.
-        constants: values that are known beforehand, such as the gate that a router is told: no graph is needed for them.
+        constants: values that are known beforehand, such as the gate that a router is told: they need no graph.
     """
 
     model: ModelProto | None
