@@ -1,6 +1,7 @@
 """`spnet bench`: what it reports about timings, and the profile that `auto` reads. No test depends on how fast
 anything is."""
 
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,16 @@ import torch
 from tiny import images, lively
 
 from spnet import Cascade, Engine, UserError, create_model
-from spnet.bench.bench import BenchConfig, _Series, _speed_up, bench
+from spnet.bench.bench import BenchConfig, bench
 from spnet.bench.isolated import Isolated
 from spnet.bench.latency import Timing, busy_seconds, percentiles, spread, time_calls
 from spnet.bench.profile import Profile, break_even, load_profile, profile_path, save_profile
-from spnet.bench.rivals import STATIC, build, folded, rivals_for
+from spnet.bench.rivals import RIVALS, build, not_measured, rivals_for
+from spnet.bench.rivals.eager import folded
+from spnet.bench.series import Series, speed_up
 from spnet.cli import main
+from spnet.inference.runtimes.onnx.network import path_model
+from spnet.inference.runtimes.onnx.quantise import quantised
 
 
 @pytest.fixture
@@ -57,15 +62,15 @@ def test_contended_means_others_took_cores_that_were_needed(monkeypatch: pytest.
 def test_a_speed_up_is_taken_within_rounds_against_the_best_rival(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("os.cpu_count", lambda: 2)
 
-    def series(*rounds: tuple[float, float]) -> _Series:
-        return _Series(1, [Timing((seconds,), 1.0, others) for seconds, others in rounds])
+    def series(*rounds: tuple[float, float]) -> Series:
+        return Series(1, [Timing((seconds,), 1.0, others) for seconds, others in rounds])
 
     slow, fast = series((8, 0), (16, 0), (8, 0)), series((4, 0), (80, 2), (6, 0))
     own = series((2, 0), (4, 0), (2, 0))
-    found = _speed_up({"slow": slow, "fast": fast}, own)
+    found = speed_up({"slow": slow, "fast": fast}, own)
     assert (found["rival"], found["speed_up"], found["compared"]) == ("fast", 2.5, 2)  # 4/2 and 6/2; 80/4 was contended
-    assert _speed_up({"fast": fast}, series((2, 2), (4, 2), (2, 2)))["compared"] == 0
-    assert _speed_up({"fast": fast}, series((2, 2), (4, 2), (2, 2)))["speed_up"] == 3  # of 2, 20 and 3
+    assert speed_up({"fast": fast}, series((2, 2), (4, 2), (2, 2)))["compared"] == 0
+    assert speed_up({"fast": fast}, series((2, 2), (4, 2), (2, 2)))["speed_up"] == 3  # of 2, 20 and 3
 
 
 def test_time_calls_runs_each_call_at_least_once():
@@ -77,15 +82,51 @@ def test_time_calls_runs_each_call_at_least_once():
 
 def test_rivals():
     assert "onnx-workers" in rivals_for(2, 64, False) and "onnx-workers" not in rivals_for(2, 1, False)
-    assert "onnx-workers" not in rivals_for(1, 64, False) and "compiled" in rivals_for(1, 1, True)
+    assert "onnx-workers" not in rivals_for(1, 64, False) and "onnx-int8-workers" not in rivals_for(1, 64, False)
+    assert {"eager", "folded", "onnx-intra", "onnx-int8"} <= set(rivals_for(1, 1, False))
 
 
-@pytest.mark.parametrize("name", STATIC)
+def test_what_is_not_measured_is_said(monkeypatch: pytest.MonkeyPatch):
+    assert "--compile" in not_measured()["compiled"] and "compiled" not in not_measured(compiled=True)
+    found = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "openvino" else found(name))
+    assert not_measured()["openvino"] == not_measured()["openvino-int8"] == "pip install 'spnet[openvino]'"
+    assert not {"openvino", "openvino-int8"} & set(rivals_for(1, 1, False))
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    assert "C++ compiler" in not_measured(compiled=True)["compiled"]
+
+
+def _logits(net, name: str, x: torch.Tensor) -> torch.Tensor:
+    """Of a rival; int8 calibrated on the very images."""
+    if name.startswith("openvino"):
+        pytest.importorskip("openvino")
+    int8 = quantised(path_model(net), x.numpy()).SerializeToString() if RIVALS[name].int8 else None
+    call = build(name, net, threads=2 if "workers" in name else 1, batch=len(x), int8=int8)(x.numpy(), None)
+    call()
+    return torch.as_tensor(np.asarray(call()).copy())
+
+
+@pytest.mark.parametrize("name", [name for name, rival in RIVALS.items() if not rival.int8 and name != "compiled"])
 def test_every_static_rival_computes_the_full_path(net, name: str):
-    x = images(5)
-    found = build(name, net, threads=1, batch=5)(x.numpy(), None)()
+    x = images(20)
     expected = net.forward_path(x, torch.ones(3, dtype=torch.int64)).logits.detach()
-    torch.testing.assert_close(torch.as_tensor(found), expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(_logits(net, name, x), expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", [name for name, rival in RIVALS.items() if rival.int8])
+def test_every_rival_in_8_bits_is_near_but_not_the_same(net, name: str):
+    x = images(20)
+    expected = net.forward_path(x, torch.ones(3, dtype=torch.int64)).logits.detach()
+    error = (_logits(net, name, x) - expected).abs().max() / expected.abs().max()
+    assert 1e-4 < error < 0.1
+
+
+def test_a_rival_reads_the_images_of_its_call(net):
+    x, y = images(4), images(4, seed=1)
+    prepare = build("onnx-intra", net, threads=1, batch=4)
+    first, second = prepare(x.numpy(), None), prepare(y.numpy(), None)
+    one, two = np.array(first()), np.array(second())
+    assert np.array_equal(first(), one) and not np.allclose(one, two)
 
 
 def test_folding_leaves_no_batch_norm_and_the_original_alone(net):
@@ -112,9 +153,14 @@ def test_a_variant_in_its_own_process(net):
 class InThisProcess(Isolated):
     """A variant without a process of its own, which takes seconds to start."""
 
-    def __init__(self, name: str, net, threads: int, batch: int, images: np.ndarray, exit_confidence=None) -> None:
+    def __init__(
+        self, name: str, net, threads: int, batch: int, images: np.ndarray, exit_confidence=None, int8=None
+    ) -> None:
         self.images = images[:batch]
-        self.prepare = build(name, net, threads, batch, exit_confidence)
+        self.prepare = build(name, net, threads, batch, exit_confidence, int8)
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        return np.asarray(self.prepare(images, None)()).copy()
 
     def time(self, decisions: list[np.ndarray] | None, seconds: float) -> Timing:
         return time_calls([self.prepare(self.images, forced) for forced in decisions or [None]], seconds)
@@ -163,6 +209,37 @@ def test_own_decisions_may_leave_early(quick: None):
         BenchConfig(rates=(0.5,), exit_confidence=0.9)
     with pytest.raises(UserError, match="stage heads"):
         bench(create_model("resnet8", "dynamic", image_size=8), BenchConfig(rates=("own",), exit_confidence=0.9))
+
+
+def test_int8_counts_where_it_is_as_accurate(monkeypatch: pytest.MonkeyPatch, quick: None, digits, net):
+    """The rival's int8 is fast here; whether the headline is taken over it rests on the test images alone."""
+    monkeypatch.setattr("spnet.bench.int8.Isolated", InThisProcess)
+    monkeypatch.setattr("spnet.bench.bench.rivals_for", lambda threads, batch, compiled: ["onnx-intra", "onnx-int8"])
+    monkeypatch.setattr("spnet.bench.bench.speed_up", lambda rivals, own: _fastest(rivals, own))
+    config = BenchConfig(rates=(1.0,), batches=(2,), threads=(1,), rounds=1, seconds=0.01)
+
+    def row(data: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        (record,) = bench(net, config, data=data)
+        assert "precision" in record["static"]["onnx-intra"]
+        return record["dynamic"][0], record["static"]["onnx-int8"]
+
+    own, int8 = row(None)
+    assert own["rival"] == "onnx-intra" and own["over_int8"]["rival"] == "onnx-int8"
+    assert int8["precision"] == "int8" and int8["accuracy"] is None and int8["equal"] is False
+    for allowed, rival in ((100.0, "onnx-int8"), (-100.0, "onnx-intra")):
+        monkeypatch.setattr("spnet.bench.int8.EQUAL", allowed)
+        own, int8 = row(digits)
+        assert own["rival"] == rival and int8["equal"] is (allowed > 0) and int8["test_images"] == 40
+        x = net.prepare(digits.test.images)
+        full = net.forward_path(x, torch.ones(3, dtype=torch.int64)).logits.argmax(1)
+        right = 100 * (full == digits.test.labels).double().mean()
+        assert int8["accuracy_fp32"] == pytest.approx(float(right))
+        assert abs(int8["accuracy"] - int8["accuracy_fp32"]) <= 10
+
+
+def _fastest(rivals: Any, own: Any) -> dict[str, Any]:
+    """`speed_up` as if the last rival were the fastest."""
+    return speed_up({list(rivals)[-1]: list(rivals.values())[-1]}, own)
 
 
 def test_wrong_settings():
@@ -232,7 +309,7 @@ def test_a_cascade_is_timed_through_the_door_beside_its_last_member():
     cascade = Cascade([small, dear], 0)
     (record,) = bench(cascade, BenchConfig(("own",), batches=(1,), threads=(1,), rounds=1, seconds=0.01))
     (row,) = record["dynamic"]
-    assert row["variant"] == "engine" and set(record["static"]) == {"eager", "folded", "onnx-intra"}
+    assert row["variant"] == "engine" and {"eager", "folded", "onnx-intra", "onnx-int8"} <= set(record["static"])
     assert row["cost"] == pytest.approx(small.static_macs / dear.static_macs)  # everything stops at the first
     assert "auto" not in row and row["speed_up"] > 0
     for wrong in (BenchConfig(("own", 0.5)), BenchConfig(("own",), plain=True)):

@@ -33,11 +33,12 @@ class Isolated:
         batch: int,
         images: np.ndarray,
         exit_confidence: float | None = None,
+        int8: bytes | None = None,
     ) -> None:
         self.name = choose("variant", name, VARIANTS)
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        order = (name, pickle.dumps(net), threads, batch, images, exit_confidence)
+        order = (name, pickle.dumps(net), threads, batch, images, exit_confidence, int8)
         self._process = context.Process(target=_serve, args=(theirs, order), daemon=True)
         before = os.environ.get("OMP_NUM_THREADS")
         os.environ["OMP_NUM_THREADS"] = str(threads)
@@ -54,7 +55,11 @@ class Isolated:
     def time(self, decisions: list[np.ndarray] | None, seconds: float) -> Timing:
         """Time calls on one batch after another for `seconds`; `decisions`: one forced (B, N) a call, None decides
         freely."""
-        return self._answer((decisions, seconds))
+        return self._answer((_time, decisions, seconds))
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        """Logits (B, classes) of one batch; of a static variant."""
+        return self._answer((_run, images))
 
     def _answer(self, command: Any = None) -> Any:
         try:
@@ -93,21 +98,36 @@ def _uninterrupted() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _serve(pipe: Connection, order: tuple[str, bytes, int, int, np.ndarray, float | None]) -> None:
-    name, pickled, threads, batch, images, exit_confidence = order
-    try:
+class _Served:
+    """The variant in its process, and the batches that it is timed on."""
+
+    def __init__(self, name: str, pickled: bytes, threads: int, batch: int, images: np.ndarray, *how: Any) -> None:
         net: Model = pickle.loads(pickled)
-        prepare = build(name, net, threads, batch, exit_confidence)
-        batches = [images[start : start + batch] for start in range(0, len(images) - batch + 1, batch)]
+        self.prepare = build(name, net, threads, batch, *how)
+        self.batches = [images[start : start + batch] for start in range(0, len(images) - batch + 1, batch)]
         for _ in range(3):
-            prepare(batches[0], None)()
-        pipe.send(name)
+            self.prepare(self.batches[0], None)()
+
+
+def _time(served: _Served, decisions: list[np.ndarray] | None, seconds: float) -> Timing:
+    batches = served.batches
+    forced = [None] * len(batches) if decisions is None else decisions
+    calls = [served.prepare(batches[k % len(batches)], force) for k, force in enumerate(forced)]
+    calls[0]()
+    return time_calls(calls, seconds)
+
+
+def _run(served: _Served, images: np.ndarray) -> np.ndarray:
+    return np.asarray(served.prepare(images, None)()).copy()
+
+
+def _serve(pipe: Connection, order: tuple[Any, ...]) -> None:
+    try:
+        served = _Served(*order)
+        pipe.send(order[0])
         while True:
-            decisions, seconds = pipe.recv()
-            forced = [None] * len(batches) if decisions is None else decisions
-            calls = [prepare(batches[k % len(batches)], force) for k, force in enumerate(forced)]
-            calls[0]()
-            pipe.send(time_calls(calls, seconds))
+            command, *given = pipe.recv()
+            pipe.send(command(served, *given))
     except (EOFError, BrokenPipeError):  # nobody waits for an answer any more
         return
     except Exception as error:

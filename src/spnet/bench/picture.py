@@ -36,7 +36,7 @@ def draw(result: dict[str, Any], file: Path) -> bool:
                         at, [r["speed_up"] for r in mine], linestyle=dashes, marker=marker, color=theme.colour(style),
                         markersize=9 if own else 5, label=label,
                     )  # fmt: skip
-        axes.axhline(1, color=theme.INKS["ink"], linewidth=0.8, label="the fastest static network")
+        axes.axhline(1, color=theme.INKS["ink"], linewidth=0.8, label="the fastest static network, as accurate")
         rounds = max(row["rounds"] for row in rows)
         axes.set_title(f"batch {record['batch']}, {record['threads']} thread(s), n = {rounds} rounds")
         axes.set_xlabel("multiply-adds, % of static")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from spnet.cli import Parser
-from spnet.cli.named import HELP, members, open_named
+from spnet.cli.named import HELP, Named, members, open_named
 from spnet.cli.rules import add_exit
 
 RATES = "0.3,0.5,0.7,0.9"
@@ -34,7 +34,7 @@ def configure(parser: Parser, argv: list[str]) -> None:
         "--hidden", type=int, default=16, metavar="H", help="width of a BACKBONE's routers (default 16)"
     )
     add_exit(parser)
-    parser.add_argument("--compile", action="store_true", help="also time torch.compile")
+    parser.add_argument("--compile", action="store_true", help="also time torch.compile, weights frozen")
     parser.add_argument("--plain", action="store_true", help="also time the portable graph, as exported")
     parser.add_argument("--out", metavar="DIR", help="write bench.json and bench.png there")
     parser.add_argument("--no-profile", action="store_true", help="leave this machine's profile as it is")
@@ -43,6 +43,7 @@ def configure(parser: Parser, argv: list[str]) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from spnet.bench.bench import OWN, BenchConfig, bench
     from spnet.bench.profile import Profile, save_profile
+    from spnet.bench.rivals import not_measured
     from spnet.errors import UserError
     from spnet.inference.runtimes.onnx.library import load_runtime
     from spnet.settings import convert
@@ -63,12 +64,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         exit_confidence=args.exit_confidence,
     )
     runtime = load_runtime()
-    net, images, lookahead = _network(args, OWN in rates, max(config.batches))
+    net, images, lookahead, data = _network(args, OWN in rates, max(config.batches))
     total = len(config.threads) * len(config.batches)
     done = count(1)
     told = "batch sizes and thread counts"
     progress = lambda _: print(f"{next(done)} of {total} {told} measured", file=sys.stderr, flush=True)  # noqa: E731
-    records = bench(net, config, images, progress=progress)
+    records = bench(net, config, images, progress=progress, data=data)
     facts = {**asdict(made_with("fp32")), "onnxruntime": runtime.__version__}
     result: dict[str, Any] = {
         "network": args.network,
@@ -76,6 +77,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "exit_confidence": args.exit_confidence,
         "budget": args.budget,
         "made_with": facts,
+        "not_measured": not_measured(args.compile),
         "records": records,
     }
     limits = {form: _limits(records, form == "single") for form in ("single", "batch")}
@@ -100,9 +102,9 @@ def _limits(records: list[dict[str, Any]], single: bool) -> list[float]:
     return [r["break_even_cost"] for r in records if (r["batch"] == 1) == single and "break_even_cost" in r]
 
 
-def _network(args: argparse.Namespace, real: bool, count: int) -> tuple[Any, Any, int | None]:
+def _network(args: argparse.Namespace, real: bool, count: int) -> tuple[Any, Any, int | None, Any]:
     """The network; real images where its own decisions are wanted; how many blocks a router decides for, None where
-    the method has no such choice."""
+    the method has no such choice; the data it was trained on, None where they are not here and not needed."""
     from spnet.backbones import list_backbones
     from spnet.build import create_model
     from spnet.errors import UserError
@@ -111,16 +113,27 @@ def _network(args: argparse.Namespace, real: bool, count: int) -> tuple[Any, Any
         if real:
             raise UserError("fresh weights have no decisions worth timing: give a trained RUN for --rates own.")
         net = create_model(args.network, "dynamic", lookahead=args.lookahead, hidden=args.hidden, seed=0)
-        return net, None, args.lookahead
+        return net, None, args.lookahead, None
     named = open_named(args.network)
     lookahead = named.config.resolved().get("lookahead")
     if not real:
-        return named.net, None, lookahead
+        return named.net, None, lookahead, _if_here(named)
     data = named.data(None)
     if args.budget is not None:
         named.settle(data.train, args.budget, args.exit_confidence)
     images = data.test.select(range(min(max(512, count), len(data.test)))).images
-    return named.net, named.net.prepare(images).float().numpy(), lookahead
+    return named.net, named.net.prepare(images).float().numpy(), lookahead, data
+
+
+def _if_here(named: Named) -> Any:
+    """The data it was trained on; None, and a line about it, where they are not on this machine."""
+    from spnet.errors import UserError
+
+    try:
+        return named.data(None, may_download=False)
+    except UserError as error:
+        print(f"int8 is timed but not judged: {error}", file=sys.stderr)
+        return None
 
 
 def describe(result: dict[str, Any]) -> str:
@@ -131,5 +144,6 @@ def describe(result: dict[str, Any]) -> str:
         f"{result['network']} on {facts['hardware']}, torch {facts['torch']}, onnxruntime {facts['onnxruntime']}, fp32"
     ]
     lines += [cell(record) for record in result["records"]]
+    lines += [f"not measured: {name} ({why})" for name, why in result["not_measured"].items()]
     lines += [f"profile written to {result['profile']}"] if "profile" in result else []
     return "\n".join(lines)

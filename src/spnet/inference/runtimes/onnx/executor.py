@@ -248,14 +248,13 @@ class StaticExecutor:
     Its trace says so: all decisions are the last option, and the cost is that of the static network, no router charged.
 
     Args:
-        workers: cut batches over `threads` single-threaded workers (else one session with `threads` threads).
+        model: an ONNX file of it; the network's own, in fp32, when left out.
     """
 
-    def __init__(self, net: DynamicNetwork, threads: int = 1, *, workers: bool = True) -> None:
+    def __init__(self, net: DynamicNetwork, threads: int = 1, *, model: bytes | None = None) -> None:
         self.net = net
         self.threads = threads
-        self.model = path_model(net).SerializeToString()
-        self.shares = workers and threads > 1
+        self.model = path_model(net).SerializeToString() if model is None else model
         self._sessions = Sessions(self._open, threads)
         self._pixels = Pixels(net)
 
@@ -271,7 +270,7 @@ class StaticExecutor:
         return self.run(self._pixels(images))
 
     def run(self, images: np.ndarray) -> np.ndarray:
-        if not self.shares or len(images) == 1:
+        if self.threads == 1 or len(images) == 1:
             return self._sessions[self.threads].run(None, {"image": images})[0]
         session = self._sessions[1]
         chunk = chunk_size(images, self.threads)
