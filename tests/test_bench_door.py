@@ -18,7 +18,10 @@ from spnet.cli import main
 QUICK = ["--rounds", "1", "--seconds", "0.01", "--threads", "1", "--no-profile"]
 
 
-def test_every_line_is_printed_once_and_a_point_is_no_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_every_line_is_printed_once_and_a_point_is_no_picture(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("spnet.bench.bench.rivals_for", lambda threads, batch, compiled: ["onnx-intra", "onnx-int8"])
     argv = ["bench", "resnet8", "--rates", "0.5", "--batches", "1,2", *QUICK, "--out", str(tmp_path / "out")]
     assert main(argv) == 0
     printed = capsys.readouterr()
@@ -27,6 +30,7 @@ def test_every_line_is_printed_once_and_a_point_is_no_picture(tmp_path: Path, ca
         "2 of 2 batch sizes and thread counts measured",
         "no bench.png drawn: one rate is a point, a curve takes two",
     ]
+    assert printed.out.count("int8 without data") == 2 and printed.out.count("not measured: compiled (") == 1
     assert printed.out.count("threads 1, batch 1: ") == printed.out.count("threads 1, batch 2: ") == 1
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["bench.json"]
     json.loads((tmp_path / "out" / "bench.json").read_text(), parse_constant=lambda name: pytest.fail(name))

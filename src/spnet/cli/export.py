@@ -34,6 +34,11 @@ def configure(parser: Parser, argv: list[str]) -> None:
         "--budget", type=float, metavar="B", help="calibrate on training images first, to this share of the static cost"
     )
     parser.add_argument("--data", metavar="NAME[:PATH]", help="real images to verify on; default: the run's own")
+    parser.add_argument(
+        "--int8",
+        action="store_true",
+        help="8-bit weights and features, calibrated on training images; accuracy and speed are told beside fp32",
+    )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -60,18 +65,45 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     told: dict[str, Any] = {"run": str(args.run), "budget": args.budget, "note": note}
     classes = named.runs[-1].classes
     if isinstance(named.net, Cascade):
-        for given, flag in ((args.static_path is not None, "--static-path"), (args.stages, "--stages")):
+        one = {"--static-path": args.static_path is not None, "--stages": args.stages, "--int8": args.int8}
+        for flag, given in one.items():
             if given:
                 raise UserError(f"{flag} is of one network: export a member on its own.")
         whole = export_cascade(named.net, args.file, form=form, names=named.names, classes=classes, images=images)
         return {**told, "confidences": named.net.confidences, **asdict(whole)}
+    if args.stages and args.int8:
+        raise UserError("--int8 is of one file, --stages of many in fp32: choose one of them.")
     if args.stages:
         confidence = args.exit_confidence
         folder = export_stages(named.net, args.file, exit_confidence=confidence, classes=classes, images=images)
         return {**told, **asdict(folder)}
     path = parse_path(named.net, args.static_path) if args.static_path is not None else None
+    if args.int8:
+        return {**told, **_int8(args, named, named.net, form, path, classes, images)}
     exported = export_onnx(named.net, args.file, form=form, path=path, classes=classes, images=images)
     return {**told, **asdict(exported)}
+
+
+def _int8(args: argparse.Namespace, named: Named, net: Any, form: str, path: Any, classes: Any, images: Any) -> Any:
+    """Quantise, write and judge."""
+    from dataclasses import asdict
+
+    import torch
+
+    from spnet.inference.calibrate import spread
+    from spnet.inference.export import export_onnx
+    from spnet.inference.export.int8_report import report
+    from spnet.inference.runtimes.onnx.int8 import Quantisation
+    from spnet.inference.runtimes.onnx.quantise import CALIBRATION_IMAGES
+
+    data = named.data(args.data, may_download=False)
+    part = spread(data.train, CALIBRATION_IMAGES)
+    int8 = Quantisation.of(net, net.prepare(part.images).float().numpy())
+    exported = export_onnx(net, args.file, form=form, path=path, classes=classes, images=images, int8=int8)
+    full = torch.tensor(net.options) - 1 if path is None else torch.tensor(path)
+    chosen = full if form == "path" else None
+    told = report(net, int8, data.test, calibrated_on=len(part), path=chosen)
+    return {**asdict(exported), "int8": {**asdict(told), "told": str(told)}}
 
 
 def _real_images(named: Named) -> tuple[Any, str]:
@@ -98,11 +130,13 @@ def describe(result: dict[str, Any]) -> str:
         also = f"run_stages.py in it runs them: python {result['folder']}/run_stages.py IMAGES.npy [openvino]"
     else:
         wrote, also = f"{result['file']}  ({result['form']} form", ""
+    referee = "the quantised static network" if "int8" in result else "the eager network"
     lines = [
         f"wrote {wrote}, {result['bytes'] / 1e6:.2f} MB)",
-        f"verified against the eager network: {result['paths']} forced path(s), {result['images']} images "
+        f"verified against {referee}: {result['paths']} forced path(s), {result['images']} images "
         f"({result['real']} real, {result['close']} too close to call), logits within {result['error']:.1e}",
     ]
+    lines += [result["int8"]["told"]] if "int8" in result else []
     return "\n".join([*lines, *(line for line in (also, result["note"]) if line)])
 
 

@@ -20,7 +20,7 @@ from spnet.inference.cascade import (
 from spnet.inference.cascade_knobs import Ran, priced, tables
 from spnet.inference.cascade_plan import OutOfReach, Planner, Setting
 from spnet.inference.cascade_time import meet_time
-from spnet.inference.engine import AUTO, Engine
+from spnet.inference.engine import AUTO, FP32, Engine
 from spnet.inference.memory import Memory, added, weight_bytes
 from spnet.inference.runtimes.eager import EagerProgram
 from spnet.inference.runtimes.gathered import gathered
@@ -47,7 +47,11 @@ class CascadeEngine(Engine):
         exit_confidence: float | None = None,
         expected_cost: float | None = None,
         max_cost: float | None = None,
+        precision: str = FP32,
+        calibration: Images | None = None,
     ) -> None:
+        if precision != FP32 or calibration is not None:
+            raise UserError("int8 is for one network: a cascade computes in fp32.")
         for name, value in (("max_cost", max_cost), ("expected_cost", expected_cost)):
             if value is not None:
                 raise UserError(f"{name} is for one network: a cascade takes a budget, or confidences.")

@@ -3,6 +3,7 @@
 import threading
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
@@ -32,6 +33,7 @@ AUTO = "auto"
 STATIC = "static"
 """What `Engine.choice` calls the network without routers, where skipping does not pay."""
 EXECUTORS = (AUTO, *RUNTIMES)
+FP32, INT8 = PRECISIONS = ("fp32", "int8")
 UINT8 = np.dtype(np.uint8).char
 FAR = 1e6
 """A threshold beyond all router logits: every block runs, and with the other sign none that can be skipped."""
@@ -68,6 +70,9 @@ class Engine:
         expected_cost: mean cost to expect, as a share of the static cost, such as the `cost_ratio` of an evaluation.
         max_cost: share of the static cost that no single image may exceed; forced decisions are run all the same.
             Neither is for cascades.
+        precision: `fp32`, or `int8` on executor `onnx`: 8-bit weights and features, routers in fp32. It takes the
+            weights when the engine is made. How accurate and how fast that is here, `spnet export --int8` says.
+        calibration: for int8, images like those trained on, whose features set the scales; a few hundred.
 
     Raises:
         UserError: no network, an unknown executor or one that cannot serve this network, a value that is no share.
@@ -99,6 +104,8 @@ class Engine:
         exit_confidence: float | None = None,
         expected_cost: float | None = None,
         max_cost: float | None = None,
+        precision: str = "fp32",
+        calibration: Images | None = None,
     ) -> None:
         if not isinstance(model, DynamicNetwork):
             raise UserError(
@@ -126,6 +133,21 @@ class Engine:
         self._forget_programs()
         if executor != AUTO and (reason := RUNTIMES[executor].why_not(model)):
             raise UserError(reason)
+        if choose("precision", precision, PRECISIONS) == INT8:
+            self.rules = replace(self.rules, int8=self._quantised(calibration))
+        elif calibration is not None:
+            raise UserError("calibration images set the scales of int8: add precision='int8', or leave them out.")
+
+    def _quantised(self, calibration: Images | None) -> Any:
+        if self.executor == AUTO:
+            raise UserError("int8 is never chosen by 'auto', for it costs accuracy: name executor='onnx'.")
+        if calibration is None:
+            raise UserError("int8 takes its scales from training images: give a few hundred as calibration=images.")
+        return RUNTIMES[self.executor].quantise(self.model, self._checked(calibration))
+
+    @property
+    def precision(self) -> str:
+        return FP32 if self.rules.int8 is None else INT8
 
     @property
     def exit_confidence(self) -> float | None:
@@ -325,7 +347,9 @@ class Engine:
 
     def _counting(self) -> Callable[[Tensor], Trace]:
         """The network's own decisions under this engine's rules, whatever runs them later: what calibration counts."""
-        program = EagerProgram(self.model, masked, self.rules, self._threads)
+        eager = self.rules.int8 is None
+        program = EagerProgram(self.model, masked, self.rules, self._threads) if eager else self._program(self.executor)
+        assert program is not None
         return lambda images: program(images, None, self._own_shift)
 
     def calibrate(self, images: Images, budget: float | None = None, *, budget_ms: float | str | None = None) -> float:

@@ -2,9 +2,9 @@
 
 Metadata (all text; lists and tables as JSON): `spnet` version, `format`, `sha256` (`reader.signature`), `form`
 (single, batch or path), `backbone`, `classes`, `mean` and `std` per channel in units of [0, 1], `input_shape` (C, H,
-W), `path` (of form path, else null), `macs`: {stem, head, router_start, blocks: per block its options' multiply-adds,
-routers: per block}. The cost of an image is stem + head + router_start + sum over blocks of blocks[i][decision] +
-routers[i].
+W), `path` (of form path, else null), `int8` (bits of the weights; not there in fp32), `macs`: {stem, head,
+router_start, blocks: per block its options' multiply-adds, routers: per block}. The cost of an image is stem + head +
+router_start + sum over blocks of blocks[i][decision] + routers[i].
 
 Shapes: B samples, N blocks.
 """
@@ -12,10 +12,10 @@ Shapes: B samples, N blocks.
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 import torch
 from onnx import ModelProto
@@ -23,15 +23,18 @@ from torch import Tensor
 
 from spnet.errors import UserError, check_finite, choose
 from spnet.files import write_bytes
+from spnet.inference.export.compare import compare_int8, refuse, runner
 from spnet.inference.export.reader import FORMAT, UNSIGNED, signature
 from spnet.inference.runtimes.onnx.agreement import (
     LOGIT_TOLERANCE,
+    Run,
     disagreement,
     own_decisions_disagreement,
     probe,
     relative_error,
 )
-from spnet.inference.runtimes.onnx.library import load_runtime, open_session
+from spnet.inference.runtimes.onnx.int8 import Quantisation
+from spnet.inference.runtimes.onnx.library import load_runtime
 from spnet.inference.runtimes.onnx.network import check_form, dynamic_model, path_model
 from spnet.network.dynamic import DynamicNetwork
 from spnet.version import __version__
@@ -70,6 +73,7 @@ def export_onnx(
     path: Sequence[int] | None = None,
     classes: Sequence[str] = (),
     images: Tensor | None = None,
+    int8: Quantisation | None = None,
 ) -> Exported:
     """Write `net` to `file` after comparing the graph with the eager network.
 
@@ -78,6 +82,7 @@ def export_onnx(
         path: for form `path`: N options; None runs every block in full.
         classes: names of the classes, kept in the file.
         images: (B, C, H, W) real images to compare on, beside random ones.
+        int8: write this instead of the network's own weights; the graph is compared with the quantised static network.
 
     Raises:
         UserError: an argument makes no sense, a part of the network has no ONNX form, onnxruntime is missing, or the
@@ -90,7 +95,7 @@ def export_onnx(
     check_form(net)
     training = net.training
     try:
-        return _export(net.eval(), Path(file), form, path, classes, images)
+        return _export(net.eval(), Path(file), form, path, classes, images, int8)
     finally:
         net.train(training)
 
@@ -110,18 +115,22 @@ def _export(
     path: Sequence[int] | None,
     classes: Sequence[str],
     images: Tensor | None,
+    int8: Quantisation | None,
 ) -> Exported:
     if form == "path":
         options = torch.tensor(net.options) - 1 if path is None else torch.tensor(list(path))
         options = net.checked_path(torch.zeros(1, *net.input_shape), options)[0]
-        model = path_model(net, options.tolist())
+        model = path_model(net, options.tolist(), int8=int8)
     else:
-        model = dynamic_model(net, "single" if form == "single" else "batch")
+        model = dynamic_model(net, "single" if form == "single" else "batch", int8=int8)
         options = None
     for key, value in _metadata(net, form, classes, options).items():
         model.metadata_props.add(key=key, value=value)
+    if int8 is not None:
+        model.metadata_props.add(key="int8", value=str(int8.bits))
     onnx.checker.check_model(model, full_check=True)
-    checks = _compare(net, model, form, options, images)
+    compare = _compare if int8 is None else partial(compare_int8, int8)
+    checks = compare(net, model, form, options, images)
     model.metadata_props.add(key="sha256", value=UNSIGNED.decode())
     content = model.SerializeToString()
     content = content.replace(UNSIGNED, signature(content, "").encode())
@@ -168,34 +177,21 @@ def _compare(
     net: DynamicNetwork, model: ModelProto, form: str, path: Tensor | None, real: Tensor | None
 ) -> dict[str, Any]:
     """Compare on forced paths and on own decisions; RuntimeError at the first difference."""
-    session = open_session(model.SerializeToString())
     noise, decisions = probe(net, RANDOM_PATHS)
     sets = [noise[:32]] + ([real] if real is not None and len(real) else [])
     with torch.no_grad():
         check_finite(net.forward_path(noise[:32], torch.tensor(net.options) - 1 if path is None else path).logits)
     counts = {"images": sum(map(len, sets)), "real": 0 if real is None else len(real)}
 
-    def run(x: np.ndarray, bias: np.ndarray | None) -> list[np.ndarray]:
-        if form == "batch":
-            return session.run(
-                None, {"image": x} if bias is None or not bias.size else {"image": x, "router_bias": bias}
-            )
-        rows = []
-        for k in range(len(x)):
-            feeds = {"image": x[k : k + 1]}
-            if bias is not None and bias.size:
-                feeds["router_bias"] = bias[k : k + 1]
-            rows.append(session.run(None, feeds))
-        return [np.concatenate(column) for column in zip(*rows, strict=True)]
-
+    run = runner(model, single=form == "single")
     if path is not None:
-        error = max(_path_error(net, session, path, images) for images in sets)
-        _refuse(None if error <= LOGIT_TOLERANCE else f"its logits differ by {error:.1e} of the largest")
+        error = max(_path_error(net, run, path, images) for images in sets)
+        refuse(None if error <= LOGIT_TOLERANCE else f"its logits differ by {error:.1e} of the largest")
         return {**counts, "paths": 1, "close": 0, "error": error}
-    _refuse(disagreement(net, noise, decisions, run))
+    refuse(disagreement(net, noise, decisions, run))
     found = [own_decisions_disagreement(net, images, run) for images in sets]
     for wrong, _, _ in found:
-        _refuse(wrong)
+        refuse(wrong)
     return {
         **counts,
         "paths": len(decisions),
@@ -205,11 +201,6 @@ def _compare(
 
 
 @torch.no_grad()
-def _path_error(net: DynamicNetwork, session: Any, path: Tensor, images: Tensor) -> float:
+def _path_error(net: DynamicNetwork, run: Run, path: Tensor, images: Tensor) -> float:
     expected = net.forward_path(images, path, heads=False).logits
-    return relative_error(session.run(None, {"image": net.prepare(images).float().numpy()})[0], expected)
-
-
-def _refuse(wrong: str | None) -> None:
-    if wrong is not None:
-        raise RuntimeError(f"the exported graph disagrees with the network, so no file was written: {wrong}.")
+    return relative_error(run(net.prepare(images).float().numpy(), None)[0], expected)

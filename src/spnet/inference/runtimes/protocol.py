@@ -5,11 +5,12 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from torch import Tensor
 
+from spnet.errors import UserError
 from spnet.network.dynamic import DynamicNetwork
 from spnet.network.trace import Trace
 
@@ -22,6 +23,8 @@ class Rules:
 
     exit_confidence: float | None = None
     max_cost: float | None = None
+    int8: Any = None
+    """What `Runtime.quantise` made of the network: run that."""
 
 
 class Program(Protocol):
@@ -55,6 +58,10 @@ class Runtime(ABC):
     def why_not(self, net: DynamicNetwork) -> str | None:
         """Why it cannot serve this network on this machine, in one line; None if it can."""
         return None
+
+    def quantise(self, net: DynamicNetwork, images: Images) -> Any:
+        """The network's weights and scales in 8 bits, calibrated on checked images; `UserError` where it has none."""
+        raise UserError(f"executor '{self.name}' computes in fp32: int8 needs executor 'onnx'.")
 
     @abstractmethod
     def compile(self, net: DynamicNetwork, rules: Rules, threads: int | None) -> Program:

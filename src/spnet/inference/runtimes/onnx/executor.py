@@ -22,6 +22,7 @@ from spnet.inference.runtimes.onnx.agreement import (
 )
 from spnet.inference.runtimes.onnx.blocked import blocked
 from spnet.inference.runtimes.onnx.forcing import Forcing, force_bias
+from spnet.inference.runtimes.onnx.int8 import Quantisation
 from spnet.inference.runtimes.onnx.library import load_runtime, open_session
 from spnet.inference.runtimes.onnx.network import FormName, dynamic_model, path_model
 from spnet.inference.runtimes.onnx.sessions import Sessions, chunk_size
@@ -68,6 +69,7 @@ class OnnxExecutor:
         layout: `blocked` keeps features in onnxruntime's own layout where it has one and the result is right;
             `plain` runs exactly what an export holds.
         exit_confidence, max_cost: as in `DynamicNetwork.forward`; forced decisions run to the end all the same.
+        int8: the network's weights and scales in 8 bits, to run instead of its own; onnxruntime's layout is plain then.
 
     Raises:
         UserError: onnxruntime is missing, the network has a part without an ONNX form, or max_cost is out of reach.
@@ -81,11 +83,13 @@ class OnnxExecutor:
         layout: str = "blocked",
         exit_confidence: float | None = None,
         max_cost: float | None = None,
+        int8: Quantisation | None = None,
     ) -> None:
         load_runtime()
         self.net = net
         self.threads = threads
-        self.layout = layout
+        self.layout = layout if int8 is None else "plain"
+        self.int8 = int8
         self.rules = Rules(exits=exit_confidence is not None, bounded=max_cost is not None)
         self._rule_values: dict[str, Any] = {}
         if exit_confidence is not None:
@@ -106,7 +110,7 @@ class OnnxExecutor:
         return fast or self._open_plain(form, rules, router_logits, threads)
 
     def _open_plain(self, form: FormName, rules: Rules, router_logits: bool, threads: int) -> Any:
-        model = dynamic_model(self.net, form, router_logits=router_logits, rules=rules)
+        model = dynamic_model(self.net, form, router_logits=router_logits, rules=rules, int8=self.int8)
         return open_session(model.SerializeToString(), threads, spinning=threads > 1)
 
     def _open_blocked(self, form: FormName, rules: Rules, router_logits: bool, threads: int) -> Any:

@@ -5,7 +5,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+
+from spnet.version import __version__
 
 OPSET = 18
 """The oldest that torch's exporter writes."""
@@ -17,11 +19,20 @@ class Graph:
     """Collects nodes in the order of computation. A branch of an `If` is a graph of its own, with its own weights:
     onnxruntime uses its blocked convolution layout inside a branch only for weights that live there."""
 
-    def __init__(self, parent: "Graph | None" = None, *, anchor: bool = False, blocked: bool = False) -> None:
+    def __init__(
+        self,
+        parent: "Graph | None" = None,
+        *,
+        anchor: bool = False,
+        blocked: bool = False,
+        features: int = TensorProto.FLOAT,
+    ) -> None:
         self.anchor = parent.anchor if parent else anchor
         """Features arrive from an `If` or a gather: see `passes.anchored`."""
         self.blocked = parent.blocked if parent else blocked
         """Features will be kept in the blocked layout (`spnet.inference.runtimes.onnx.blocked`)."""
+        self.features = parent.features if parent else features
+        """The ONNX type of features between blocks."""
         self.nodes: list[NodeProto] = []
         self.initializers: list[TensorProto] = []
         self.descriptions: list[ValueInfoProto] = []
@@ -64,12 +75,12 @@ class Graph:
         return name
 
     def describe(self, value: str, shape: Sequence[int | str | None]) -> None:
-        """Say what shape inference cannot know about a float value."""
-        self.descriptions.append(helper.make_tensor_value_info(value, TensorProto.FLOAT, shape))
+        """Say what shape inference cannot know about features."""
+        self.descriptions.append(helper.make_tensor_value_info(value, self.features, shape))
 
     def if_else(self, condition: str, yes: "tuple[Graph, str]", no: "tuple[Graph, str]") -> str:
-        """One float value from either branch; `condition` is a boolean with exactly one element."""
-        return self.if_else_many(condition, (yes[0], [yes[1]]), (no[0], [no[1]]), [TensorProto.FLOAT])[0]
+        """Features from either branch; `condition` is a boolean with exactly one element."""
+        return self.if_else_many(condition, (yes[0], [yes[1]]), (no[0], [no[1]]), [self.features])[0]
 
     def if_else_many(
         self, condition: str, yes: "tuple[Graph, list[str]]", no: "tuple[Graph, list[str]]", kinds: Sequence[int]
@@ -100,6 +111,17 @@ class Graph:
                 nodes.append(node)
                 wanted.update(values_read(node))
         return nodes[::-1], [tensor for tensor in self.initializers if tensor.name in wanted]
+
+
+def model_of(g: Graph, inputs: Sequence[ValueInfoProto], outputs: Sequence[ValueInfoProto]) -> ModelProto:
+    """A graph that is complete, as a model of ours."""
+    return helper.make_model(
+        g.finish("spnet", inputs, outputs),
+        producer_name="spnet",
+        producer_version=__version__,
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+    )
 
 
 def values_read(node: NodeProto) -> list[str]:

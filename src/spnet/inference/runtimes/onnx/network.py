@@ -25,25 +25,31 @@ from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 
 from spnet.errors import UserError
 from spnet.inference.runtimes.onnx.forms import KINDS, Rows, Single, apply
-from spnet.inference.runtimes.onnx.graph import IR_VERSION, OPSET, Graph
+from spnet.inference.runtimes.onnx.graph import Graph, model_of
+from spnet.inference.runtimes.onnx.int8 import Quantisation
 from spnet.inference.runtimes.onnx.parts import take_apart
 from spnet.inference.runtimes.onnx.walk import Rules, Walk
 from spnet.network.dynamic import DynamicNetwork
-from spnet.version import __version__
 
 FormName = Literal["single", "batch"]
 
 
-def path_model(net: DynamicNetwork, path: Sequence[int] | None = None) -> ModelProto:
-    """The network down one path (N options; None: every block in full), without routers. Outputs `logits` only."""
+def path_model(
+    net: DynamicNetwork, path: Sequence[int] | None = None, *, int8: Quantisation | None = None
+) -> ModelProto:
+    """The network down one path (N options; None: every block in full), without routers. Outputs `logits` only.
+
+    Args:
+        int8: its weights and scales, of which the graph is made then.
+    """
     options = [k - 1 for k in net.options] if path is None else list(path)
-    g, parts = Graph(), take_apart(net, options)
+    g, parts = Graph(), take_apart(net, options) if int8 is None else int8.parts(net)
     x = parts.stem.one(g, "image")
     for block, option in zip(parts.blocks, options, strict=True):
         x = apply(g, block, option, x)
     logits = parts.head.one(g, parts.pools[-1].one(g, parts.neck.one(g, x)))
     g.nodes.append(helper.make_node("Identity", [logits], ["logits"]))
-    return _model(g, [_image(net, "batch")], [_float("logits", "batch", net.num_classes)])
+    return model_of(g, [_image(net, "batch")], [_float("logits", "batch", net.num_classes)])
 
 
 def dynamic_model(
@@ -53,11 +59,16 @@ def dynamic_model(
     router_logits: bool = False,
     for_blocked: bool = False,
     rules: Rules | None = None,
+    int8: Quantisation | None = None,
 ) -> ModelProto:
-    """The network with its routers, deciding by the test rule. `for_blocked` prepares it for `blocked.blocked`."""
+    """The network with its routers, deciding by the test rule. `for_blocked` prepares it for `blocked.blocked`; `int8`:
+    its weights and scales, of which the graph is made then."""
     rules = rules or Rules()
     kind = Single() if form == "single" else Rows()
-    g, parts = Graph(anchor=True, blocked=for_blocked), take_apart(net, heads=rules.exits)
+    if int8 is None:
+        g, parts = Graph(anchor=True, blocked=for_blocked), take_apart(net, heads=rules.exits)
+    else:
+        g, parts = Graph(features=TensorProto.UINT8), int8.parts(net, heads=rules.exits)
     walk = Walk(net, parts, kind, raw=router_logits, rules=rules)
     found = walk(g)
     widths = {"logits": net.num_classes, "decisions": len(net.blocks), "router_logits": walk.decide.width}
@@ -73,7 +84,7 @@ def dynamic_model(
         inputs.append(_float("exit_confidence"))
     if rules.bounded:
         inputs.append(helper.make_tensor_value_info("allowance", TensorProto.INT64, (1, 1)))
-    return _model(g, inputs, outputs)
+    return model_of(g, inputs, outputs)
 
 
 def check_form(net: DynamicNetwork) -> None:
@@ -90,13 +101,3 @@ def _image(net: DynamicNetwork, batch: int | str) -> ValueInfoProto:
 
 def _float(name: str, *shape: int | str) -> ValueInfoProto:
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
-
-
-def _model(g: Graph, inputs: list, outputs: list) -> ModelProto:
-    return helper.make_model(
-        g.finish("spnet", inputs, outputs),
-        producer_name="spnet",
-        producer_version=__version__,
-        opset_imports=[helper.make_opsetid("", OPSET)],
-        ir_version=IR_VERSION,
-    )

@@ -1,9 +1,10 @@
 """onnxruntime as a runtime of `Engine`. Importing this file needs neither onnx nor onnxruntime."""
 
 import importlib.util
+from typing import Any
 
 from spnet.errors import UserError
-from spnet.inference.runtimes.protocol import Program, Rules, Runtime
+from spnet.inference.runtimes.protocol import Images, Program, Rules, Runtime
 from spnet.network.dynamic import DynamicNetwork
 
 
@@ -27,6 +28,14 @@ class OnnxRuntime(Runtime):
             return str(error)
         return None
 
+    def quantise(self, net: DynamicNetwork, images: Images) -> Any:
+        from spnet.inference.calibrate import spread_indices
+        from spnet.inference.runtimes.onnx.executor import Pixels
+        from spnet.inference.runtimes.onnx.int8 import Quantisation
+        from spnet.inference.runtimes.onnx.quantise import CALIBRATION_IMAGES
+
+        return Quantisation.of(net, Pixels(net)(images[spread_indices(len(images), CALIBRATION_IMAGES).numpy()]))
+
     def compile(self, net: DynamicNetwork, rules: Rules, threads: int | None) -> Program:
         import torch
 
@@ -37,6 +46,7 @@ class OnnxRuntime(Runtime):
             threads or torch.get_num_threads(),
             exit_confidence=rules.exit_confidence,
             max_cost=rules.max_cost,
+            int8=rules.int8,
         )
 
     def compile_static(self, net: DynamicNetwork, threads: int | None) -> Program:
