@@ -4,6 +4,7 @@ is wrong is said in one line."""
 import copy
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -99,7 +100,8 @@ def test_own_decisions_early_exits_and_bounds():
     net = lively(create_model("resnet8", "spnet", in_channels=1, image_size=8, seed=0))
     x = images(COUNT)
     confidence = float(net(x).stage_logits[0].softmax(1).amax(1).median())
-    for rule in ({"exit_confidence": confidence}, {"max_cost": 0.8}):
+    rules: list[dict[str, Any]] = [{"exit_confidence": confidence}, {"max_cost": 0.8}]
+    for rule in rules:
         engine = Engine(net, "onnx", precision="int8", calibration=images(64), **rule)
         exact = Engine(net, "onnx", **rule)(x)
         whole, single = engine(x), [engine(part) for part in x.split(1)]
@@ -173,7 +175,7 @@ def test_a_file_of_8_bits_is_refused_where_they_overflow(
 def test_bad_input_is_one_line(net: DynamicNetwork):
     broken = images(4)
     broken[2, 0, 0, 0] = float("nan")
-    cases = [
+    cases: list[tuple[dict[str, Any], str]] = [
         ({"precision": "int8"}, "int8 takes its scales from training images"),
         ({"precision": "int8", "calibration": broken}, "NaN"),
         ({"precision": "int8", "calibration": images(0)}, "no images"),

@@ -7,6 +7,7 @@ parts               a network taken apart into modules
 walk, forms         the way through them: a branch for one image, gathered rows for many
 decide, decisions   from router logits to decisions
 network             one model per form
+quantise, int8      8 bits: the tools that calibrate; a dynamic network cut out of one quantised graph
 blocked             onnxruntime's own layout kept across branches and gathers
 library, sessions   onnxruntime itself; sessions and workers that services can share
 executor, service   traces; what `Engine` asks

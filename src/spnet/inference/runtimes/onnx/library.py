@@ -1,4 +1,5 @@
-"""onnxruntime sessions and the threads that share them. The only file that imports onnxruntime."""
+"""onnxruntime sessions and the threads that share them. The only file that imports onnxruntime,
+but for its tools, which `quantise` calls."""
 
 from pathlib import Path
 from typing import Any
