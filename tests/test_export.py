@@ -100,10 +100,10 @@ def test_a_graph_that_disagrees_is_not_written(net: DynamicNetwork, tmp_path: Pa
     file = tmp_path / "net.onnx"
     file.write_bytes(b"the file before")
     real = onnx_file.dynamic_model
-    monkeypatch.setattr(onnx_file, "dynamic_model", lambda _, form: real(other, form))
+    monkeypatch.setattr(onnx_file, "dynamic_model", lambda _, form, **how: real(other, form))
     with pytest.raises(RuntimeError, match="no file was written: its logits differ"):
         export_onnx(net, file)
-    monkeypatch.setattr(onnx_file, "path_model", lambda _, path: onnx_file_path(other, path))
+    monkeypatch.setattr(onnx_file, "path_model", lambda _, path, **how: onnx_file_path(other, path))
     with pytest.raises(RuntimeError, match="no file was written"):
         export_onnx(net, file, form="path")
     assert file.read_bytes() == b"the file before" and list(tmp_path.iterdir()) == [file]
