@@ -1,5 +1,7 @@
 """A data set in files of limited size: the same pixels come back, through `cifar10:FOLDER`, and damage is explained."""
 
+import io
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +56,13 @@ def test_missing_and_damaged_parts_are_explained(dataset: Dataset, tmp_path: Pat
         packed.write(dataset, tmp_path)
     last = files[-1].read_bytes()
     files[-1].write_bytes(last[:200])
+    with pytest.raises(UserError, match=rf"{files[-1].name}' cannot be read"):
+        load(f"cifar10:{tmp_path}")
+    with np.load(files[0]) as arrays, zipfile.ZipFile(files[-1], "w") as archive:
+        for key in arrays.files:
+            buffer = io.BytesIO()
+            np.save(buffer, arrays[key])
+            archive.writestr(f"{key}.npy", buffer.getvalue().replace(b"}", b"(", 1))  # a header that never ends
     with pytest.raises(UserError, match=rf"{files[-1].name}' cannot be read"):
         load(f"cifar10:{tmp_path}")
     files[-1].unlink()

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from spnet.data.reason import NO_ARRAYS
+
 Arrays = tuple[np.ndarray, np.ndarray]
 _FORMAT = 2  # raise it when decoding changes
 
@@ -33,7 +35,7 @@ def decoded(file: Path, variant: str, make: Callable[[], Arrays]) -> Arrays:
     state = file.stat()
     key = f"{_FORMAT}|{file.resolve()}|{state.st_size}|{state.st_mtime_ns}|{variant}"
     folder = cache_root() / "decoded" / hashlib.sha256(key.encode()).hexdigest()[:32]
-    with contextlib.suppress(OSError, ValueError, EOFError):
+    with contextlib.suppress(*NO_ARRAYS):
         images = np.load(folder / "images.npy", allow_pickle=False)
         labels = np.load(folder / "labels.npy", allow_pickle=False)
         whole = images.dtype == np.uint8 and images.ndim == 4 and labels.dtype == np.int64

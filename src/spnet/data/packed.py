@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from spnet.data.dataset import Dataset, Split
-from spnet.data.reason import reason
+from spnet.data.reason import NO_ARRAYS, reason
 from spnet.errors import UserError
 from spnet.files import write_atomically
 
@@ -115,5 +115,5 @@ def _load(path: Path) -> dict[str, np.ndarray]:
             ):
                 raise ValueError(f"its {kind} images are no uint8 (N, C, H, W) with N labels")
         return found
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (*NO_ARRAYS, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"'{path}' cannot be read ({reason(error)}): copy or pack it again") from error

@@ -1,5 +1,10 @@
 """Another library's error, short enough to stand in a one-line message."""
 
+from tokenize import TokenError
+
+NO_ARRAYS = (OSError, ValueError, EOFError, TokenError)
+"""What numpy raises of files that hold no arrays; TokenError where a header does not end."""
+
 
 def reason(error: BaseException) -> str:
     """The first line of what it says, or the name of its type if it says nothing."""
