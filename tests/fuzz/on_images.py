@@ -108,7 +108,7 @@ def _train(at: Places, spec: str) -> str:
     tiny = ("--method", "static", "--backbone", "resnet8", "--epochs", 1, "--batch-size", 6, "--validation", 0)
     try:
         wrong = at.answer("train", "--data", spec, *tiny, "--out", new, "--json")
-        # Photos of the test set are first read after the training, whose epochs are kept: it goes on when they are mended.
+        # Test photos are first read after the training, whose epochs are kept: it goes on when they are mended.
         trained = "photos are unreadable" in wrong and (new / "state" / "resume.pt").is_file()
         return "" if trained else wrong
     finally:
