@@ -1,7 +1,6 @@
 """Engine: one door to inference that really skips, whatever the method and the runtime."""
 
 import threading
-import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
@@ -13,10 +12,10 @@ from torch import Tensor
 
 from spnet.bench.profile import Profile, load_profile
 from spnet.data import Split
-from spnet.data.normalised import BYTES, advice, looks_like_bytes
-from spnet.errors import ImagesWarning, UserError, check_count, check_share, choose
+from spnet.errors import UserError, check_count, check_share, choose
 from spnet.inference.calibrate import calibrate
 from spnet.inference.cascade import Cascade, Model
+from spnet.inference.images import checked
 from spnet.inference.memory import Growth, Memory, weight_bytes
 from spnet.inference.runtimes.eager import EagerProgram
 from spnet.inference.runtimes.masked import masked
@@ -34,7 +33,6 @@ STATIC = "static"
 """What `Engine.choice` calls the network without routers, where skipping does not pay."""
 EXECUTORS = (AUTO, *RUNTIMES)
 FP32, INT8 = PRECISIONS = ("fp32", "int8")
-UINT8 = np.dtype(np.uint8).char
 FAR = 1e6
 """A threshold beyond all router logits: every block runs, and with the other sign none that can be skipped."""
 
@@ -143,7 +141,7 @@ class Engine:
             raise UserError("int8 is never chosen by 'auto', for it costs accuracy: name executor='onnx'.")
         if calibration is None:
             raise UserError("int8 takes its scales from training images: give a few hundred as calibration=images.")
-        return RUNTIMES[self.executor].quantise(self.model, self._checked(calibration))
+        return RUNTIMES[self.executor].quantise(self.model, checked(calibration, self.model, self._input_shape))
 
     @property
     def precision(self) -> str:
@@ -289,7 +287,7 @@ class Engine:
             raise UserError("this engine has a budget but was not calibrated: call engine.calibrate(images) first.")
 
     def _run(self, images: Images, force: Tensor | None = None) -> Trace:
-        return self._answer(self._checked(images), force)
+        return self._answer(checked(images, self.model, self._input_shape), force)
 
     def _answer(self, checked: Images, force: Tensor | None = None) -> Trace:
         """As a call, for images that were checked."""
@@ -298,7 +296,7 @@ class Engine:
         return self._growth((id(program), count == 1, forced), lambda: program(checked, force, self._own_shift))
 
     def _run_for_logits(self, images: Images) -> np.ndarray:
-        return self._logits(self._checked(images))
+        return self._logits(checked(images, self.model, self._input_shape))
 
     def _logits(self, checked: Images, shift: float | None = None) -> np.ndarray:
         """(B, classes) of images that were checked; at the engine's own threshold where none is given."""
@@ -312,38 +310,6 @@ class Engine:
         program = program or self._program(self._runtime(count))
         assert program is not None
         return program
-
-    def _checked(self, images: Images) -> Images:
-        """The images as an array where numpy can hold them, in the same memory; or a `UserError`."""
-        if isinstance(images, Tensor):
-            if images.is_meta:
-                raise UserError("images on the meta device hold no values: give them on the CPU or on a GPU.")
-            array = _array(images)
-            if array is None:
-                self.model.check_images(images)
-        elif isinstance(images, np.ndarray):
-            array = images
-        else:
-            raise UserError(f"images are a tensor (B, C, H, W), or a numpy array; not {type(images).__name__}.")
-        if array is not None:
-            kind = array.dtype
-            if array.ndim != 4 or array.shape[1:] != self._input_shape or (kind.char != UINT8 and kind.kind != "f"):
-                self._refuse(array)
-        if len(images if array is None else array) == 0:
-            raise UserError("there are no images to run: give at least one.")
-        if array is None:
-            _check_values(images.detach().float().cpu().numpy())  # type: ignore[union-attr]
-            return images
-        if array.dtype.char != UINT8:
-            _check_values(array)
-        return array
-
-    def _refuse(self, array: np.ndarray) -> None:
-        """Say what is wrong with these images."""
-        try:
-            self.model.check_images(torch.from_numpy(array))
-        except TypeError as error:  # a type that torch does not know
-            raise UserError(f"images are uint8 (0 to 255) or normalised floats, not {array.dtype}.") from error
 
     def _counting(self) -> Callable[[Tensor], Trace]:
         """The network's own decisions under this engine's rules, whatever runs them later: what calibration counts."""
@@ -427,25 +393,3 @@ class _OwnThreshold:
 
     def move(self, shift: float | None) -> None:
         self.engine._own_shift = shift
-
-
-def _array(images: Tensor) -> np.ndarray | None:
-    """The tensor's memory as an array; None on another device, or of a type that numpy lacks."""
-    try:
-        return images.numpy()
-    except RuntimeError:  # it carries a gradient
-        return _array(images.detach()) if images.requires_grad else None
-    except TypeError:
-        return None
-
-
-def _check_values(images: np.ndarray) -> None:
-    """Refuse NaN and infinite values, warn of bytes. The extremes tell: neither sums nor squares, which would raise
-    floating-point flags, and to silence those takes longer than the rest."""
-    low, high = float(np.minimum.reduce(images, axis=None)), float(np.maximum.reduce(images, axis=None))
-    if low > -BYTES and high < BYTES:
-        return
-    if not np.isfinite(images).all():
-        raise UserError("the images hold NaN or infinite values: check how they were normalised.")
-    if looks_like_bytes(low, high):
-        warnings.warn(advice(high), ImagesWarning, stacklevel=5)
