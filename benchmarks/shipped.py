@@ -2,10 +2,11 @@
 
     python benchmarks/shipped.py --data cifar10:PATH [--images 400] [--out benchmarks/results/shipped.json]
 
-Contenders: the static networks, the dynamic ones as they ship and at smaller budgets, early exits, and cascades of the
-small network and each of the large ones. Everything is calibrated on training images without labels; the test images
-are read once, to count. Milliseconds: batch 1, one thread, every contender on the same test images in turn, each image
-once before it is timed; the mean over the images, for a dynamic network takes another time for each. Draws
+Contenders: the static networks, the dynamic ones as they ship and at smaller budgets, early exits, cascades of the
+small network and each of the large ones, and int8 where there is such an engine (all but cascades). Everything is
+calibrated on training images without labels; the test images are read once, to count. Milliseconds: batch 1, one
+thread, every contender on the same test images in turn, each image once before it is timed; the mean over the images,
+for a dynamic network takes another time for each. Draws
 `shipped.png` and `shipped.svg` beside the record.
 """
 
@@ -40,6 +41,9 @@ def contenders(images: torch.Tensor) -> Iterator[tuple[str, str, spnet.Engine]]:
     """(family, how it was set, engine on one thread); images: uint8, for calibration."""
     for name in (SMALL, STATIC):
         yield "static", name, spnet.Engine(spnet.load(name), "onnx", threads=1)
+    for name in (SMALL, STATIC, *ALONE):
+        family = "static, int8" if name in (SMALL, STATIC) else f"{name}, int8"
+        yield family, name, spnet.Engine(spnet.load(name), "onnx", threads=1, precision="int8", calibration=images)
     for name, budgets in ALONE.items():
         yield name, "as it ships", spnet.Engine(spnet.load(name), "onnx", threads=1)
         for budget in budgets:
