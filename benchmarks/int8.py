@@ -2,9 +2,10 @@
 
     python benchmarks/int8.py [--rounds 60] [--out benchmarks/results/int8.json]
 
-One process, one thread, batch 1, fresh weights, about one router a stage, calibrated on noise: time only. Static networks by a bare session, the
-dynamic one through `Engine`, half of its blocks forced (from image to image the other ones) or all; each called on one
-image before the next. Medians over rounds; ratios are medians of the ratio within a round, in processor time.
+One process, one thread, batch 1, fresh weights, about one router a stage, calibrated on noise: time only. Static
+networks by a bare session, the dynamic one through `Engine`, half of its blocks forced (from image to image the other
+ones) or all; each called on one image before the next. Medians over rounds; ratios are medians of the ratio within a
+round, in processor time.
 """
 
 import argparse
