@@ -31,7 +31,7 @@ from spnet.training.finish import CALIBRATION_IMAGES, made_with
 
 STATIC, SMALL = "cifar10-static", "cifar10-small"
 LARGE = (STATIC, "cifar10-fast", "cifar10")
-BUDGETS = (0.7, 0.6, 0.55, 0.5, 0.4, 0.3)
+BUDGETS = (0.7, 0.6, 0.5, 0.4)
 ALONE = {"cifar10": (0.72, 0.66), "cifar10-fast": (0.6,)}
 """Budgets of a dynamic network on its own, beside the one it ships with."""
 EXITS = (0.95, 0.9)
