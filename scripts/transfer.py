@@ -24,7 +24,7 @@ import torch
 import spnet
 from spnet import data
 from spnet.errors import choose
-from spnet.files import read_json, write_json
+from spnet.files import write_json
 from spnet.inference.calibrate import spread
 from spnet.inference.evaluate import collect, summarise
 from spnet.runs.forms import to_json
@@ -66,8 +66,15 @@ def train(args: argparse.Namespace, name: str) -> None:
     subprocess.run([*command, "--workers", str(args.workers), "--cache-gb", str(args.cache_gb)], check=True)
 
 
+def epochs(folder: Path) -> list[dict[str, Any]]:
+    """The rows of the epochs that were trained."""
+    file = folder / "metrics.jsonl"
+    return [json.loads(line) for line in file.read_text("utf-8").splitlines()] if file.is_file() else []
+
+
 def finished(args: argparse.Namespace) -> list[str]:
-    return [name for name in ROWS if (args.out / name / "result.json").is_file()]
+    """Rows whose epochs are all trained; the figures that follow them in a run are taken anew here."""
+    return [name for name in ROWS if len(epochs(args.out / name)) >= args.epochs]
 
 
 def engines(args: argparse.Namespace, name: str) -> dict[str, spnet.Engine]:
@@ -126,8 +133,10 @@ def main() -> int:
             train(args, choose("row", name, ROWS))
         return 0
     rows = measure(args)
-    runs = {name: read_json(args.out / name / "result.json") for name in finished(args)}
-    trained = {name: {"hash": run["hash"], "made_with": run["made_with"]} for name, run in runs.items()}
+    trained = {
+        name: {"epochs": len(rows), "seconds": sum(row["seconds"] for row in rows)}
+        for name, rows in ((name, epochs(args.out / name)) for name in finished(args))
+    }
     write_json(args.results, {"made_with": made_with("fp32"), "seed": args.seed, "trained": trained, "rows": rows})
     print(json.dumps({key: {k: row[k] for k in ("accuracy", "cost_ratio", "ms_mean")} for key, row in rows.items()}))
     return 0
