@@ -28,9 +28,10 @@ from spnet.files import write_json
 from spnet.inference.calibrate import spread
 from spnet.inference.evaluate import collect, summarise
 from spnet.runs.forms import to_json
-from spnet.training.finish import CALIBRATION_IMAGES, made_with
+from spnet.training.finish import made_with
 
 BUDGETS = (0.85, 0.75, 0.65)
+CALIBRATION_PHOTOS = 512
 COMMON = ("--batch-size", "32", "--lr", "0.02", "--schedule", "onecycle", "--lr-warmup", "0.2", "--nesterov", "true")
 COMMON += ("--weight-decay", "1e-4", "--validation", "0", "--precision", "fp32")
 ROUTED = ("--static-share", "0.4", "--lookahead", "2", "--hidden", "16", "--exits", "blocks.3,blocks.4")
@@ -81,7 +82,7 @@ def engines(args: argparse.Namespace, name: str) -> dict[str, spnet.Engine]:
     """What a user would call, on one thread: the network, or the dynamic one at each budget."""
     if name != "lite0-spnet":
         return {name: spnet.Engine(spnet.load(args.out / name), threads=1)}
-    images = spread(data.load(photos(args, ROWS[name][1])).train, CALIBRATION_IMAGES).images
+    images = spread(data.load(photos(args, ROWS[name][1])).train, CALIBRATION_PHOTOS).images
     made = {}
     for budget in BUDGETS:
         made[f"{name} at {budget}"] = engine = spnet.Engine(spnet.load(args.out / name), threads=1)
