@@ -31,7 +31,7 @@ from spnet.runs.forms import to_json
 from spnet.training.finish import made_with
 
 BUDGETS = (0.85, 0.75, 0.65)
-CALIBRATION_PHOTOS = 512
+CALIBRATION_PHOTOS = 128
 COMMON = ("--batch-size", "32", "--lr", "0.02", "--schedule", "onecycle", "--lr-warmup", "0.2", "--nesterov", "true")
 COMMON += ("--weight-decay", "1e-4", "--validation", "0", "--precision", "fp32")
 ROUTED = ("--static-share", "0.4", "--lookahead", "2", "--hidden", "16", "--exits", "blocks.3,blocks.4")
