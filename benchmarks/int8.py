@@ -23,7 +23,6 @@ import spnet
 from spnet.files import write_json
 from spnet.inference.runtimes.onnx.executor import StaticExecutor
 from spnet.inference.runtimes.onnx.library import open_session
-from spnet.inference.runtimes.registry import RUNTIMES
 from spnet.training.finish import made_with
 
 NETWORKS = {"resnet32": 32, "torchvision:resnet18": 224, "torchvision:resnet50": 224}
@@ -45,8 +44,7 @@ def calls(name: str) -> dict[str, Callable[[int], Any]]:
     fp32 = spnet.Engine(net, "onnx", threads=1)
     int8 = spnet.Engine(net, "onnx", threads=1, precision="int8", calibration=images)
     static = StaticExecutor(net, 1)
-    sheet: Any = RUNTIMES["onnx"].quantise(net, images.numpy())
-    session = open_session(sheet.static(), 1)
+    session = open_session(int8.rules.int8.static(), 1)
     given = session.get_inputs()[0].name
     arrays = images.numpy()
     return {

@@ -12,8 +12,8 @@ for a dynamic network takes another time for each. Draws
 
 import argparse
 import sys
-import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ import torch
 
 import spnet
 from spnet import data
+from spnet.bench.latency import in_turn
 from spnet.files import write_json
 from spnet.inference.calibrate import spread
 from spnet.inference.cascade_engine import CascadeEngine
@@ -66,18 +67,6 @@ def contenders(images: torch.Tensor) -> Iterator[tuple[str, str, spnet.Engine]]:
                 print(f"{SMALL}+{large} at {budget}: {error}", file=sys.stderr)
                 continue
             yield f"{SMALL}+{large}", f"budget {budget}", engine
-
-
-def timed(engines: list[spnet.Engine], images: torch.Tensor) -> np.ndarray:
-    """(contenders, images) milliseconds of a call, all contenders on one image before the next."""
-    taken = np.zeros((len(engines), len(images)))
-    for i in range(len(images)):
-        for k, engine in enumerate(engines):
-            engine(images[i : i + 1])  # its weights are in the cache, as of a network that is used
-            start = time.perf_counter()
-            engine(images[i : i + 1])
-            taken[k, i] = 1e3 * (time.perf_counter() - start)
-    return taken
 
 
 @theme.styled()
@@ -129,7 +118,8 @@ def main() -> int:
             }
         )
     views = spread(found.test, args.images).images
-    taken = timed([engine for _, _, engine in named], views)
+    calls = [[partial(engine, views[k : k + 1]) for k in range(len(views))] for _, _, engine in named]
+    taken = np.array(in_turn(calls))
     reference = taken[[family == "static" and setting == STATIC for family, setting, _ in named]][0]
     for row, mine in zip(rows, taken, strict=True):
         row |= {"ms": mine.mean(), "ms_median": float(np.median(mine)), "ms_images": len(mine)}

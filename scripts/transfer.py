@@ -14,7 +14,7 @@ import argparse
 import json
 import subprocess
 import sys
-import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,13 @@ import torch
 
 import spnet
 from spnet import data
+from spnet.bench.latency import in_turn
 from spnet.errors import choose
 from spnet.files import write_json
 from spnet.inference.calibrate import spread
 from spnet.inference.evaluate import collect, summarise
 from spnet.runs.forms import to_json
+from spnet.runs.record import read_metrics
 from spnet.training.finish import made_with
 
 BUDGETS = (0.85, 0.75, 0.65)
@@ -67,15 +69,9 @@ def train(args: argparse.Namespace, name: str) -> None:
     subprocess.run([*command, "--workers", str(args.workers), "--cache-gb", str(args.cache_gb)], check=True)
 
 
-def epochs(folder: Path) -> list[dict[str, Any]]:
-    """The rows of the epochs that were trained."""
-    file = folder / "metrics.jsonl"
-    return [json.loads(line) for line in file.read_text("utf-8").splitlines()] if file.is_file() else []
-
-
 def finished(args: argparse.Namespace) -> list[str]:
     """Rows whose epochs are all trained; the figures that follow them in a run are taken anew here."""
-    return [name for name in ROWS if len(epochs(args.out / name)) >= args.epochs]
+    return [name for name in ROWS if len(read_metrics(args.out / name)) >= args.epochs]
 
 
 def engines(args: argparse.Namespace, name: str) -> dict[str, spnet.Engine]:
@@ -101,15 +97,11 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         figures = summarise(collect(engine, sets[ROWS[name][1]], 64), net.static_macs, net.options)
         rows[key] = {**to_json(figures), "pixels": ROWS[name][1], "runs": engine.choice(1)}
     views = {size: test.select(range(0, len(test), len(test) // args.images)).images for size, test in sets.items()}
-    times: dict[str, list[float]] = {key: [] for key in named}
-    for k in range(args.images):
-        for key, (engine, name) in named.items():
-            image = views[ROWS[name][1]][k : k + 1]
-            engine(image)  # its weights are in the cache, as of a network that is used
-            start = time.perf_counter()
-            engine(image)
-            times[key].append(1e3 * (time.perf_counter() - start))
-    for key, taken in times.items():
+    calls = [
+        [partial(engine, views[ROWS[name][1]][k : k + 1]) for k in range(args.images)]
+        for engine, name in named.values()
+    ]
+    for key, taken in zip(named, in_turn(calls), strict=True):
         rows[key] |= {"ms_mean": float(np.mean(taken)), "ms_median": float(np.median(taken)), "ms_images": len(taken)}
     return rows
 
@@ -135,8 +127,8 @@ def main() -> int:
         return 0
     rows = measure(args)
     trained = {
-        name: {"epochs": len(rows), "seconds": sum(row["seconds"] for row in rows)}
-        for name, rows in ((name, epochs(args.out / name)) for name in finished(args))
+        name: {"epochs": len(rows), "seconds": sum(row.seconds for row in rows)}
+        for name, rows in ((name, read_metrics(args.out / name)) for name in finished(args))
     }
     write_json(args.results, {"made_with": made_with("fp32"), "seed": args.seed, "trained": trained, "rows": rows})
     print(json.dumps({key: {k: row[k] for k in ("accuracy", "cost_ratio", "ms_mean")} for key, row in rows.items()}))

@@ -1,17 +1,14 @@
 """The engine as a part of a service: what a call costs in work, threads, forks, copies, thresholds of its own."""
 
 import copy
-import multiprocessing
-import os
 import pickle
-import signal
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from tiny import SHAPE, images, lively
+from tiny import SHAPE, images, in_a_forked_child, lively
 
 from spnet import DynamicNetwork, Engine, UserError, create_model
 from spnet.errors import ImagesWarning
@@ -97,26 +94,13 @@ def test_an_engine_is_pickled_and_copied_before_and_after_its_first_image(execut
     assert copy.copy(engine).decision_shift == engine.decision_shift
 
 
-def _answer(engine: Engine, pipe: Any) -> None:
-    signal.alarm(60)  # a child that waits for threads it does not have must not hang the tests
-    pipe.send(engine(images(40)).logits.numpy())
-    pipe.send(engine(images(1)).logits.numpy())
-
-
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_answers():
     engine = Engine(network(), "onnx", threads=2)
     many, one = engine(images(40)).logits.numpy(), engine(images(1)).logits.numpy()
-    context = multiprocessing.get_context("fork")
-    ours, theirs = context.Pipe()
-    child = context.Process(target=_answer, args=(engine, theirs))
-    child.start()
-    theirs.close()
-    assert ours.poll(60), "the child hangs"
-    np.testing.assert_array_equal(ours.recv(), many)
-    np.testing.assert_array_equal(ours.recv(), one)
-    child.join(30)
-    assert child.exitcode == 0 and os.getpid() != child.pid
+    found = in_a_forked_child(lambda: [engine(images(count)).logits.numpy() for count in (40, 1)])
+    np.testing.assert_array_equal(found[0], many)
+    np.testing.assert_array_equal(found[1], one)
     np.testing.assert_array_equal(engine(images(40)).logits.numpy(), many)  # and the parent goes on
 
 

@@ -1,9 +1,7 @@
 """`Engine.predict`, `warm_up` and `memory`: answers without a trace, nothing left to open, and what that holds."""
 
 import copy
-import multiprocessing
 import pickle
-import signal
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -11,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from test_cascade import LARGE, MIDDLE, SMALL
-from tiny import SHAPE, images, lively
+from tiny import SHAPE, images, in_a_forked_child, lively
 
 from spnet import Cascade, DynamicNetwork, Engine, UserError, create_model
 from spnet.errors import ImagesWarning
@@ -172,21 +170,9 @@ def test_an_engine_that_predicted_is_pickled_copied_and_shared_by_threads(kind: 
         assert classes.tolist() == probabilities.argmax(1).tolist()
 
 
-def _answer(engine: Engine, pipe: Any) -> None:
-    signal.alarm(60)  # a child that waits for threads it does not have must not hang the tests
-    pipe.send([engine.predict(images(count))[1] for count in (40, 1)])
-
-
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_predicts():
     engine = Engine(network(), "onnx", threads=2).warm_up().warm_up(40)
-    context = multiprocessing.get_context("fork")
-    ours, theirs = context.Pipe()
-    child = context.Process(target=_answer, args=(engine, theirs))
-    child.start()
-    theirs.close()
-    assert ours.poll(60), "the child hangs"
-    for found, count in zip(ours.recv(), (40, 1), strict=True):
-        np.testing.assert_array_equal(found, engine.predict(images(count))[1])
-    child.join(30)
-    assert child.exitcode == 0
+    found = in_a_forked_child(lambda: [engine.predict(images(count))[1] for count in (40, 1)])
+    for probabilities, count in zip(found, (40, 1), strict=True):
+        np.testing.assert_array_equal(probabilities, engine.predict(images(count))[1])

@@ -1,7 +1,11 @@
 """Small things the tests share: images, networks with a life of their own, a plain ResNet to compare with."""
 
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -181,3 +185,22 @@ def shared_slopes(
         for total, slope in zip(slopes.values(), found, strict=True):
             total += 0 if slope is None else slope / processes
     return slopes
+
+
+def in_a_forked_child(answer: Callable[[], object]) -> Any:
+    """What a forked child of this process answers; an error where it hangs or fails."""
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe()
+
+    def run() -> None:
+        signal.alarm(60)  # a child that waits for threads it does not have must not hang the tests
+        theirs.send(answer())
+
+    child = context.Process(target=run)
+    child.start()
+    theirs.close()
+    assert ours.poll(60), "the child hangs"
+    found = ours.recv()
+    child.join(30)
+    assert child.exitcode == 0 and os.getpid() != child.pid
+    return found

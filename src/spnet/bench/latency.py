@@ -57,6 +57,19 @@ def time_calls(calls: Sequence[Callable[[], object]], min_seconds: float) -> Tim
     return Timing(tuple(seconds), own / wall, max(0.0, busy_seconds() - busy - own) / wall)
 
 
+def in_turn(calls: Sequence[Sequence[Callable[[], object]]]) -> list[list[float]]:
+    """Milliseconds of every call of several contenders, which have equally many: the first of each, then the second.
+    Each is called once before it is timed: its weights are in the cache, as of a network that is used."""
+    taken: list[list[float]] = [[] for _ in calls]
+    for together in zip(*calls, strict=True):
+        for mine, call in zip(taken, together, strict=True):
+            call()
+            start = time.perf_counter()
+            call()
+            mine.append(1e3 * (time.perf_counter() - start))
+    return taken
+
+
 def busy_seconds() -> float:
     """Seconds all cores together have been busy or stolen since boot; NaN where there is no /proc/stat."""
     file = Path("/proc/stat")

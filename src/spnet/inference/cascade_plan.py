@@ -82,7 +82,7 @@ class Planner:
         if not self.cheapest.cost * (1 - CLOSE) <= budget <= self.dearest.cost * (1 + CLOSE):
             raise OutOfReach(self.cheapest.cost, self.dearest.cost)
         found = [setting for start in self._starts() for setting in self._closed(start, budget)]
-        good = [setting for setting in found if abs(setting.cost - budget) <= EXACT * budget]
+        good = [setting for setting in found if _exact(setting, budget)]
         if not good:  # too few images, or too many that are sure alike
             nearest = min(found, key=lambda setting: abs(setting.cost - budget))
             if abs(nearest.cost - budget) > CLOSE * budget:
@@ -91,8 +91,11 @@ class Planner:
         best = max(good, key=lambda setting: setting.worth)
         while True:
             moved = [setting for start in self._moves(best) for setting in self._closed(start, budget)]
-            moved = [setting for setting in moved if abs(setting.cost - budget) <= EXACT * budget]
-            better = max(moved, key=lambda setting: setting.worth, default=best)
+            better = max(
+                (setting for setting in moved if _exact(setting, budget)),
+                key=lambda setting: setting.worth,
+                default=best,
+            )
             if better.worth <= best.worth + 1e-12:
                 return self._at_home(best, budget)
             best = better
@@ -105,8 +108,7 @@ class Planner:
             chosen = (*best.chosen[:k], home, *best.chosen[k + 1 :])
             for setting in self._closed((chosen, best.confidences), budget) if home != best.chosen[k] else ():
                 lost = self._worths(best) - self._worths(setting)
-                near = abs(setting.cost - budget) <= EXACT * budget
-                if near and lost.mean() <= lost.std() / math.sqrt(len(lost)):
+                if _exact(setting, budget) and lost.mean() <= lost.std() / math.sqrt(len(lost)):
                     best = setting
                     break
         return best
@@ -174,6 +176,11 @@ class OutOfReach(Exception):
         if self.nearest is not None:
             return UserError(f"{budget} is out of reach: the nearest that confidences give is {form(self.nearest)}.")
         return UserError(f"{budget} is out of reach: this cascade takes {form(self.low)} to {form(self.high)}.")
+
+
+def _exact(setting: Setting, budget: float) -> bool:
+    """Whether a setting comes so near to the budget that its worth may be compared."""
+    return abs(setting.cost - budget) <= EXACT * budget
 
 
 def _between(sure: np.ndarray, count: int) -> float:

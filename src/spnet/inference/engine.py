@@ -102,7 +102,7 @@ class Engine:
         exit_confidence: float | None = None,
         expected_cost: float | None = None,
         max_cost: float | None = None,
-        precision: str = "fp32",
+        precision: str = FP32,
         calibration: Images | None = None,
     ) -> None:
         if not isinstance(model, DynamicNetwork):

@@ -23,7 +23,7 @@ from torch import Tensor
 from spnet.errors import UserError
 from spnet.files import write_bytes, write_json
 from spnet.inference.cascade import Cascade, check_normalised_alike
-from spnet.inference.export.onnx_file import RANDOM_PATHS, Exported, export_onnx
+from spnet.inference.export.onnx_file import RANDOM_PATHS, Exported, export_onnx, images_and_classes
 from spnet.inference.export.reader import FORMAT, UNSIGNED, signature
 from spnet.inference.runtimes.onnx.agreement import LOGIT_TOLERANCE, probe
 from spnet.inference.runtimes.onnx.cascade import cascade_model
@@ -152,10 +152,7 @@ def _one_after_another(
 
 def _metadata(cascade: Cascade, classes: Sequence[str]) -> dict[str, str]:
     values: dict[str, Any] = {
-        "classes": list(classes) or [str(k) for k in range(cascade.num_classes)],
-        "mean": cascade.last.mean.flatten().tolist(),
-        "std": cascade.last.std.flatten().tolist(),
-        "input_shape": list(cascade.input_shape),
+        **images_and_classes(cascade.last, classes),
         "stages": list(cascade.stage_lengths),
     }
     plain = {"spnet": __version__, "format": str(FORMAT), "form": "cascade", "sha256": UNSIGNED.decode()}

@@ -13,18 +13,17 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, ValueInfoProto, helper, numpy_helper
 
 from spnet.errors import UserError
 from spnet.inference.runtimes.onnx.decide import Decider, Readout
 from spnet.inference.runtimes.onnx.decisions import Decision
 from spnet.inference.runtimes.onnx.forms import Single, Values, apply
-from spnet.inference.runtimes.onnx.graph import IR_VERSION, OPSET, Graph, values_read
+from spnet.inference.runtimes.onnx.graph import Graph, float_value, model_of, values_read
 from spnet.inference.runtimes.onnx.linear import emit
 from spnet.inference.runtimes.onnx.parts import take_apart
 from spnet.inference.runtimes.onnx.walk import Rules, Walk
 from spnet.network.dynamic import DynamicNetwork
-from spnet.version import __version__
 
 FEATURES, SCORES, LOGITS = "x", "scores", "logits"
 """What a runner calls the features in hand, the router's raw scores, and the class logits."""
@@ -204,13 +203,8 @@ def _fused(drafts: Sequence[_Draft]) -> list[_Draft]:
 
 def _size(draft: _Draft) -> int:
     """Bytes of the largest graph, without what nobody reads any more."""
-    made = [_float(name) for name in (*draft.told, *draft.hand)]
+    made = [float_value(name) for name in (*draft.told, *draft.hand)]
     return max(g.finish("piece", [], made).ByteSize() for g in draft.graphs)
-
-
-def _float(name: str) -> ValueInfoProto:
-    """A value whose shape is not known yet."""
-    return helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
 
 
 @dataclass
@@ -224,7 +218,7 @@ class _Writing:
     """Inputs and outputs so far, with their shapes."""
 
     def steps(self) -> Iterator[Step]:
-        self.known["image"] = helper.make_tensor_value_info("image", TensorProto.FLOAT, (1, *self.net.input_shape))
+        self.known["image"] = float_value("image", (1, *self.net.input_shape))
         self.constants = {t.name: t for draft in self.drafts for g in draft.graphs for t in g.initializers}
         wanted = [set(draft.told) for draft in self.drafts]
         for n in reversed(range(1, len(self.drafts))):  # what later steps read, earlier ones must put out
@@ -238,10 +232,10 @@ class _Writing:
         made_here = [value for node in g.nodes for value in node.output if value in wanted]
         fixed = {value: found for value in made_here if (found := self._constant(g, value)) is not None}
         for value, found in fixed.items():
-            self.known[value] = helper.make_tensor_value_info(value, TensorProto.FLOAT, found.shape)
+            self.known[value] = float_value(value, found.shape)
         constants = {self.names.get(value, value): found for value, found in fixed.items()}
         outputs = [value for value in made_here if value not in fixed and not self._stays(g, value)]
-        graph = g.finish("piece", [], [_float(name) for name in outputs])
+        graph = g.finish("piece", [], [float_value(name) for name in outputs])
         if not outputs:
             return Piece(None, (), (), constants, macs)
         made = {name for node in graph.node for name in node.output} | {tensor.name for tensor in graph.initializer}
@@ -271,9 +265,7 @@ class _Writing:
         return source in self.known and self.names.get(source, source) == self.names.get(value, value)
 
     def _shaped(self, graph: GraphProto) -> ModelProto:
-        opsets = [helper.make_opsetid("", OPSET)]
-        how: dict[str, Any] = {"producer_name": "spnet", "producer_version": __version__, "ir_version": IR_VERSION}
-        model = helper.make_model(graph, opset_imports=opsets, **how)
+        model = model_of(graph)
         found = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
         for info, shaped in zip(model.graph.output, found.graph.output, strict=True):
             dims = shaped.type.tensor_type.shape.dim

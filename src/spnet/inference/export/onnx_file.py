@@ -151,6 +151,16 @@ def parse_path(net: DynamicNetwork, text: str) -> list[int] | None:
     return [int(figure) for figure in figures]
 
 
+def images_and_classes(net: DynamicNetwork, classes: Sequence[str]) -> dict[str, Any]:
+    """What whoever runs an export must know: names, in numbers where there are none, and how images are prepared."""
+    return {
+        "classes": list(classes) or [str(k) for k in range(net.num_classes)],
+        "mean": net.mean.flatten().tolist(),
+        "std": net.std.flatten().tolist(),
+        "input_shape": list(net.input_shape),
+    }
+
+
 def _metadata(net: DynamicNetwork, form: str, classes: Sequence[str], path: Tensor | None) -> dict[str, str]:
     router = net.router if path is None else None
     macs = {
@@ -161,10 +171,7 @@ def _metadata(net: DynamicNetwork, form: str, classes: Sequence[str], path: Tens
         "routers": list(router.macs) if router else [0] * len(net.blocks),
     }
     values: dict[str, Any] = {
-        "classes": list(classes) or [str(k) for k in range(net.num_classes)],
-        "mean": net.mean.flatten().tolist(),
-        "std": net.std.flatten().tolist(),
-        "input_shape": list(net.input_shape),
+        **images_and_classes(net, classes),
         "macs": macs,
         "stages": list(net.backbone.stages.lengths),
         "path": None if path is None else path.tolist(),

@@ -30,7 +30,7 @@ from spnet.errors import UserError, check_finite
 from spnet.files import cannot_write, write_bytes, write_json
 from spnet.inference.export import run_stages
 from spnet.inference.export.cut import Piece, cut
-from spnet.inference.export.onnx_file import RANDOM_PATHS, check_comparable
+from spnet.inference.export.onnx_file import RANDOM_PATHS, check_comparable, images_and_classes
 from spnet.inference.runtimes.onnx.agreement import LOGIT_TOLERANCE, clear_samples, probe, relative_error
 from spnet.inference.runtimes.onnx.library import load_runtime
 from spnet.inference.runtimes.onnx.network import check_form
@@ -162,10 +162,7 @@ def _write(net: DynamicNetwork, folder: Path, exit_confidence: float | None, cla
         "spnet": __version__,
         "format": FORMAT,
         "backbone": net.backbone.name,
-        "classes": list(classes) or [str(k) for k in range(net.num_classes)],
-        "mean": net.mean.flatten().tolist(),
-        "std": net.std.flatten().tolist(),
-        "input_shape": list(net.input_shape),
+        **images_and_classes(net, classes),
         "static_macs": net.static_macs,
         "decision_shift": float(net.decision_shift),
         "costs": [net.option_costs(i).tolist() for i in range(len(net.blocks))],

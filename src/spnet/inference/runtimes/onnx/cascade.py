@@ -10,10 +10,9 @@ import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, compose, helper, numpy_helper
 
 from spnet.inference.cascade import Cascade
-from spnet.inference.runtimes.onnx.graph import IR_VERSION, OPSET
+from spnet.inference.runtimes.onnx.graph import float_value, model_of
 from spnet.inference.runtimes.onnx.network import dynamic_model
 from spnet.network.trace import UNREACHED
-from spnet.version import __version__
 
 OUTPUTS = ("logits", "decisions", "exit_stage")
 
@@ -28,19 +27,13 @@ def cascade_model(cascade: Cascade) -> ModelProto:
         nodes,
         "cascade",
         [
-            helper.make_tensor_value_info("image", TensorProto.FLOAT, (1, *cascade.input_shape)),
+            float_value("image", (1, *cascade.input_shape)),
             helper.make_tensor_value_info("confidences", TensorProto.DOUBLE, (len(cascade.confidences),)),
         ],
         _outputs("", cascade.num_classes, blocks),
         initializers,
     )
-    return helper.make_model(
-        graph,
-        producer_name="spnet",
-        producer_version=__version__,
-        opset_imports=[helper.make_opsetid("", OPSET)],
-        ir_version=IR_VERSION,
-    )
+    return model_of(graph)
 
 
 def _from(cascade: Cascade, k: int) -> tuple[list[NodeProto], list[TensorProto]]:

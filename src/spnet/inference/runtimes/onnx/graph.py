@@ -113,10 +113,15 @@ class Graph:
         return nodes[::-1], [tensor for tensor in self.initializers if tensor.name in wanted]
 
 
-def model_of(g: Graph, inputs: Sequence[ValueInfoProto], outputs: Sequence[ValueInfoProto]) -> ModelProto:
+def float_value(name: str, shape: Sequence[int | str] | None = None) -> ValueInfoProto:
+    """A float value; None: its shape is not known yet."""
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+
+def model_of(graph: GraphProto) -> ModelProto:
     """A graph that is complete, as a model of ours."""
     return helper.make_model(
-        g.finish("spnet", inputs, outputs),
+        graph,
         producer_name="spnet",
         producer_version=__version__,
         opset_imports=[helper.make_opsetid("", OPSET)],

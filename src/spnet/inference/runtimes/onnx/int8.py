@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
-from onnx import GraphProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+from onnx import GraphProto, NodeProto, helper, numpy_helper
 
 from spnet.errors import UserError
 from spnet.inference.runtimes.onnx.forms import apply
-from spnet.inference.runtimes.onnx.graph import Graph, model_of, renamed, values_read
+from spnet.inference.runtimes.onnx.graph import Graph, float_value, model_of, renamed, values_read
 from spnet.inference.runtimes.onnx.library import open_session
 from spnet.inference.runtimes.onnx.parts import Parts, Piece, take_apart
 from spnet.inference.runtimes.onnx.quantise import CHUNK, check_calibration, needs_seven_bits, quantised
@@ -105,9 +105,9 @@ class _Sheet:
         logits = parts.head.one(g, self.pooled)
         g.nodes.append(helper.make_node("Identity", [logits], ["logits"]))
         self.values = list(dict.fromkeys([*self.features, *self.options.values(), self.neck]))
-        image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ("batch", *net.input_shape))
-        outputs = [_float(name) for name in ("logits", *self.values)]
-        self.model = model_of(g, [image], outputs)
+        image = float_value("image", ("batch", *net.input_shape))
+        outputs = [float_value(name) for name in ("logits", *self.values)]
+        self.model = model_of(g.finish("spnet", [image], outputs))
 
     def ranges(self, images: np.ndarray) -> dict[str, tuple[float, float]]:
         """The least and the largest value of the features, those that share a scale taken together."""
@@ -219,7 +219,3 @@ def _leading_to(end: str, stop: Sequence[str], graph: GraphProto) -> Iterator[No
             nodes.append(node)
             wanted.update(values_read(node))
     return reversed(nodes)
-
-
-def _float(name: str) -> ValueInfoProto:
-    return helper.make_tensor_value_info(name, TensorProto.FLOAT, None)

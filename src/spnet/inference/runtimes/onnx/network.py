@@ -25,7 +25,7 @@ from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 
 from spnet.errors import UserError
 from spnet.inference.runtimes.onnx.forms import KINDS, Rows, Single, apply
-from spnet.inference.runtimes.onnx.graph import Graph, model_of
+from spnet.inference.runtimes.onnx.graph import Graph, float_value, model_of
 from spnet.inference.runtimes.onnx.int8 import Quantisation
 from spnet.inference.runtimes.onnx.parts import take_apart
 from spnet.inference.runtimes.onnx.walk import Rules, Walk
@@ -49,7 +49,7 @@ def path_model(
         x = apply(g, block, option, x)
     logits = parts.head.one(g, parts.pools[-1].one(g, parts.neck.one(g, x)))
     g.nodes.append(helper.make_node("Identity", [logits], ["logits"]))
-    return model_of(g, [_image(net, "batch")], [_float("logits", "batch", net.num_classes)])
+    return model_of(g.finish("spnet", [_image(net, "batch")], [float_value("logits", ("batch", net.num_classes))]))
 
 
 def dynamic_model(
@@ -81,10 +81,10 @@ def dynamic_model(
         forced_apart = kind.batch != 1 and not (rules.exits or rules.bounded)
         inputs += walk.decide.prepend_offsets(g, "bias_rows" if forced_apart else 1)
     if rules.exits:
-        inputs.append(_float("exit_confidence"))
+        inputs.append(float_value("exit_confidence", ()))
     if rules.bounded:
         inputs.append(helper.make_tensor_value_info("allowance", TensorProto.INT64, (1, 1)))
-    return model_of(g, inputs, outputs)
+    return model_of(g.finish("spnet", inputs, outputs))
 
 
 def check_form(net: DynamicNetwork) -> None:
@@ -96,8 +96,4 @@ def check_form(net: DynamicNetwork) -> None:
 
 
 def _image(net: DynamicNetwork, batch: int | str) -> ValueInfoProto:
-    return _float("image", batch, *net.input_shape)
-
-
-def _float(name: str, *shape: int | str) -> ValueInfoProto:
-    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+    return float_value("image", (batch, *net.input_shape))
