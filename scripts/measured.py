@@ -39,8 +39,8 @@ def sections(target: str, scale: str, results: Path) -> list[tuple[str, Cells, l
     for title, cells, notes in reproduction.rendered(target, plan, results):
         head, *lines = cells
         counts = [k for k, name in enumerate(head) if name == "n" or name.startswith("n, ")]
-        kept = [line for line in lines if any(line[k] != "0" for k in counts)]
-        if not all(line[0].startswith("static ") for line in kept):
+        kept = [line for line in lines if not counts or any(line[k] != "0" for k in counts)]
+        if not all(line[0].startswith("static ") or line[-1] == "not run" for line in kept):
             found.append((title, [head, *kept], notes))
     return found
 

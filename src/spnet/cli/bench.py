@@ -25,8 +25,8 @@ def configure(parser: Parser, argv: list[str]) -> None:
     parser.add_argument(
         "--budget", type=float, metavar="B", help="own decisions calibrated to this share of the static cost"
     )
-    parser.add_argument("--batches", default="1,64,256", metavar="B,...", help="batch sizes (default 1,64,256)")
-    parser.add_argument("--threads", default="1,2", metavar="T,...", help="thread counts (default 1,2)")
+    parser.add_argument("--batches", default="1,64", metavar="B,...", help="batch sizes (default 1,64)")
+    parser.add_argument("--threads", default="1", metavar="T,...", help="thread counts (default 1)")
     parser.add_argument("--rounds", type=int, default=9, metavar="N", help="interleaved rounds (default 9)")
     parser.add_argument("--seconds", type=float, default=0.4, metavar="S", help="seconds per measurement (default 0.4)")
     parser.add_argument("--lookahead", type=int, default=6, metavar="K", help="of a BACKBONE's routers (default 6)")

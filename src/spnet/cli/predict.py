@@ -11,7 +11,11 @@ from spnet.cli.named import HELP, open_named
 from spnet.cli.rules import add_rules, rules_of
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from spnet.inference.cascade import Cascade
     from spnet.network.dynamic import DynamicNetwork
+    from spnet.report.paths import Walked
 
 
 def configure(parser: Parser, argv: list[str]) -> None:
@@ -29,6 +33,9 @@ def configure(parser: Parser, argv: list[str]) -> None:
         metavar="E",
         help="masked, branching, gathered, onnx or auto (default branching: made for single pictures)",
     )
+    parser.add_argument(
+        "--draw", metavar="FILE", help="draw the first pictures with the blocks they ran: a .png, .svg or .pdf file"
+    )
     add_rules(parser)
 
 
@@ -36,13 +43,16 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from spnet.data.pictures import read_picture
     from spnet.errors import UserError, check_finite
     from spnet.inference.engine import Engine
+    from spnet.report import paths
     from spnet.terminal import say
 
+    if args.draw:
+        paths.check_file(Path(args.draw))
     named = open_named(args.run)
     engine = Engine(named.net, args.executor, expected_cost=named.cost, **rules_of(args))
     channels, height, width = engine.model.input_shape
     classes = engine.model.classes or [str(label) for label in range(engine.model.num_classes)]
-    predictions, failures = [], []
+    predictions, failures, walked = [], [], []
     for name in _pictures(args.images):
         try:
             picture, note = read_picture(name, channels, (height, width))
@@ -64,12 +74,16 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
                 "note": note,
             }
         )
+        if args.draw and len(walked) < paths.MOST:
+            walked.append(_walked(picture.numpy(), predictions[-1], engine.model))
     if failures and not predictions:
         first = failures[0]["reason"]
         count = len(failures)
         raise UserError(first if count == 1 else f"none of {count} images could be read; the first: {first}")
     for failure in failures:
         say(failure["reason"])
+    if args.draw:
+        paths.draw(walked, Path(args.draw))
     return {
         "run": str(args.run),
         "stages": engine.model.stage_lengths,
@@ -79,6 +93,19 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "notes": _notes(engine.model, predictions) if len(named.names) == 1 else [],
         "exit_code": 2 if failures else 0,
     }
+
+
+def _walked(picture: "np.ndarray", prediction: dict[str, Any], net: "DynamicNetwork | Cascade") -> "Walked":
+    from spnet.report.paths import Walked
+
+    return Walked(
+        picture,
+        f"{prediction['class']}, {100 * prediction['probability']:.0f} %",
+        f"{100 * prediction['cost_ratio']:.0f} % of the static network's multiply-adds",
+        prediction["path"],
+        net.options,
+        net.stage_lengths,
+    )
 
 
 def _pictures(names: list[str]) -> Iterator[str]:

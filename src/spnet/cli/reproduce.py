@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     files, left_out = [], []
     for target in targets:
         # A table leaves out what is not finished; a figure is drawn from weights or not at all.
-        if all(finished(run, results, network=True) for run in reproduction.networks(target, plan)):
+        if all(finished(run, results, network=True) for run in reproduction.needs_networks(target, plan)):
             files += reproduction.write(target, plan, results, results / NETWORKS, Path(args.out))
         else:
             left_out.append(target)

@@ -1,7 +1,8 @@
 """The paper's tables and figures, and our own, as lists of runs and ways to print them.
 
-A target is a module with `sections(plan)` (a table) or with `runs`, `networks` and `write` (a figure). Adding one is
-one file and its name here.
+A target is a module with `sections(plan)` (a table) or with `runs`, `networks` and `write` (a figure). A table may have
+more beside its rows, of the networks that are there: `prepare` makes records, `tables` prints them, `draw` draws them.
+Adding a target is one file and its name here.
 """
 
 from importlib import import_module
@@ -48,8 +49,11 @@ def write(target: str, plan: Plan, results: Path, folder: Path, out: Path) -> li
     module = _module(target)
     if not hasattr(module, "sections"):
         return module.write(plan, results, folder, out)
+    if hasattr(module, "prepare"):
+        module.prepare(plan, results)
     printed = [Printed(*part) for part in rendered(target, plan, results)]
-    return write_tables(out / target, printed, foot(runs(target, plan), plan, results))
+    files = write_tables(out / target, printed, foot(runs(target, plan), plan, results))
+    return files + (module.draw(plan, results, out) if hasattr(module, "draw") else [])
 
 
 def rendered(target: str, plan: Plan, results: Path) -> list[tuple[str, Cells, list[str]]]:
@@ -57,7 +61,13 @@ def rendered(target: str, plan: Plan, results: Path) -> list[tuple[str, Cells, l
     module = _module(target)
     if not hasattr(module, "sections"):
         return []
-    return [(section.title, *section.render(results)) for section in module.sections(plan)]
+    parts = [(section.title, *section.render(results)) for section in module.sections(plan)]
+    return parts + (module.tables(plan, results) if hasattr(module, "tables") else [])
+
+
+def needs_networks(target: str, plan: Plan) -> list[RunConfig]:
+    """Those without whose weights it is not written at all: a table leaves out what is not finished."""
+    return [] if hasattr(_module(target), "sections") else networks(target, plan)
 
 
 def foot(wanted: list[RunConfig], plan: Plan, results: Path) -> list[str]:

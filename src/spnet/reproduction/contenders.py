@@ -1,15 +1,23 @@
-"""Who wins at equal passes? The static ladder, the dynamic methods and SP-Net's parts, at each budget.
+"""Who wins at equal passes? The static ladder, the dynamic methods and SP-Net's parts, at each budget; and cascades of
+a smaller static network and another.
 
 Every row has the same number of student passes: where a step passes each image twice (CoDiNet's copies, the sandwich's
-full path) a training has fewer epochs, as many as fit into the passes of the others.
+full path) a training has fewer epochs, as many as fit into the passes of the others. A cascade of two has taken the
+passes of both.
 """
 
+from itertools import combinations
+from pathlib import Path
 from typing import Any
 
-from spnet.reproduction.lines import Row
+from spnet.report.figures import theme
+from spnet.reproduction import cascades
+from spnet.reproduction.cascades import Pair
+from spnet.reproduction.lines import Line, Row, collect
 from spnet.reproduction.methods import baseline, label, ladder
 from spnet.reproduction.plan import Plan, at_equal_passes, student_passes
 from spnet.reproduction.section import Section
+from spnet.reproduction.table import Cells
 from spnet.runs.config import RunConfig
 
 PARTS: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -42,6 +50,106 @@ def _trained(plan: Plan) -> list[tuple[str, tuple[RunConfig, ...]]]:
 def networks(plan: Plan) -> list[RunConfig]:
     """All of them: cascades are made of trained networks."""
     return [run for section in sections(plan) for run in section.runs]
+
+
+def pairs(plan: Plan) -> list[Pair]:
+    """Each static network before each larger one, and the smallest before each dynamic contender."""
+    data = plan.scale.datasets[0]
+    rungs = [(row.name.removeprefix("static "), row.runs) for row in ladder(plan.few, data)]
+    every_seed = {label(*names) for names in CONTENDERS}
+    large = [(name, runs) for name, runs in _trained(plan) if name in every_seed]
+    chosen = [*combinations(rungs, 2), *((rungs[0], other) for other in large)]
+    return [
+        Pair(f"{small} + {name}", members)
+        for (small, first), (name, second) in chosen
+        for members in zip(first, second, strict=False)
+    ]
+
+
+def prepare(plan: Plan, results: Path) -> None:
+    """Evaluate the cascades of what is trained by now."""
+    cascades.make(pairs(plan), plan, results)
+
+
+def tables(plan: Plan, results: Path) -> list[tuple[str, Cells, list[str]]]:
+    """What stands beside the rows: who wins at each budget, and the cascades."""
+    data = plan.scale.datasets[0]
+    few = f"Members of seed {', '.join(map(str, plan.few.seeds))}; calibrated on training images without labels."
+    all_of_them = cascades.table(pairs(plan), plan, results)
+    best_of_them = (
+        f"The best of each kind on {data}",
+        best(plan, results),
+        ["Mean accuracy over the seeds there are."],
+    )
+    return [best_of_them, *([(f"Cascades on {data}", all_of_them, [few])] if len(all_of_them) > 1 else [])]
+
+
+KINDS = ("static network", "dynamic network", "cascade of static networks", "static network, then a dynamic one")
+
+
+def best(plan: Plan, results: Path) -> Cells:
+    """At each budget the most accurate of each kind that costs no more; 2 % over the budget count as met."""
+    points = _points(plan, results)
+    cells: Cells = [["cost at most", *KINDS]]
+    for budget in (1.0, *plan.scale.budgets):
+        row = [f"{100 * budget:.0f} %"]
+        for kind in KINDS:
+            mine = [point for point in points if point[0] == kind]
+            met = [point for point in mine if point[2] <= 1.02 * budget]
+            top = max(met, key=lambda point: point[3], default=None)
+            none = "none" if mine else "not run"
+            row.append(f"{top[3]:.2f} % at {100 * top[2]:.0f} %: {top[1].split(' at ')[0]}" if top else none)
+        cells.append(row)
+    return cells
+
+
+def _points(plan: Plan, results: Path) -> list[tuple[str, str, float, float]]:
+    """(kind, name, share of the full static network's cost, mean accuracy) of all that is finished."""
+    lines = [line for line in collect(sections(plan)[0].rows, results) if line.figures]
+    full = max((line.figures[0].macs_static for line in lines), default=1)
+    points = [(KINDS[0 if line.static else 1], line.name, _macs(line) / full, _accuracy(line)) for line in lines]
+    names = {row.name.removeprefix("static ") for row in ladder(plan.few, plan.scale.datasets[0])}
+    for pair in pairs(plan):
+        record = pair.record(results)
+        for figures in (one for one in (record.asked if record else ()) if one.met):
+            kind = KINDS[2 if pair.name.split(" + ", 1)[1] in names else 3]
+            points.append((kind, pair.name, figures.macs_mean / full, figures.accuracy))
+    return points
+
+
+def _macs(line: Line) -> float:
+    return line.mean(lambda figures: figures.macs_mean) or 0.0
+
+
+def _accuracy(line: Line) -> float:
+    return line.mean(lambda figures: figures.accuracy) or 0.0
+
+
+@theme.styled()
+def draw(plan: Plan, results: Path, out: Path) -> list[Path]:
+    """Accuracy against cost, a line a contender; the best of a kind would hide how far apart they are."""
+    from matplotlib.figure import Figure
+
+    points = _points(plan, results)
+    if not points:
+        return []
+    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
+    axes = figure.subplots()
+    lines: dict[str, list[tuple[float, float]]] = {}
+    for kind, name, cost, accuracy in points:
+        named = KINDS[0] if kind == KINDS[0] else name.split(" at ")[0]
+        lines.setdefault(named, []).append((100 * cost, accuracy))
+    for style, (name, mine) in enumerate(lines.items()):
+        xs, ys = zip(*sorted(mine), strict=True)
+        axes.plot(
+            xs, ys, label=name, color=theme.colour(style), linestyle=theme.dash(style), marker=theme.marker(style),
+            markersize=5,
+        )  # fmt: skip
+    axes.set_xlabel(theme.COST)
+    axes.set_ylabel(theme.ACCURACY)
+    axes.legend()
+    axes.set_title(f"{plan.scale.datasets[0]}, scale {plan.scale.name}, {plan.scale.base['epochs']} passes an image")
+    return theme.save(out / "contenders", figure)
 
 
 def sections(plan: Plan) -> list[Section]:
