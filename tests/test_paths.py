@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgba
 from matplotlib.patches import Rectangle
 from PIL import Image
 
@@ -16,15 +17,19 @@ def boxes(figure, row: int = 0) -> list[Rectangle]:
     return [patch for patch in figure.axes[2 * row + 1].patches if isinstance(patch, Rectangle)]
 
 
+def fullness(box: Rectangle) -> float:
+    return to_rgba(box.get_facecolor())[3]
+
+
 def test_a_box_a_block_as_full_as_the_option_is_large() -> None:
     walked = Walked(np.zeros((3, 8, 8), np.uint8), "cat, 99 %", "", [1, 0, 2, 0, -1, 0], [2, 2, 3, 1, 2, 3], (2, 4))
     drawing = boxes(drawn([walked]))
-    assert [box.get_facecolor()[3] for box in drawing] == [1, 0, 1, 1, 0, 0]  # a block without a choice always runs
+    assert [fullness(box) for box in drawing] == [1, 0, 1, 1, 0, 0]  # a block without a choice always runs
     assert [box.get_linestyle() for box in drawing] == ["-", ":", "-", "-", ":", ":"]
     left = [box.get_x() for box in drawing]
     assert left[2] - left[1] > left[1] - left[0]  # stages stand apart
     half = Walked(np.zeros((1, 8, 8), np.uint8), "", "", [1], [3], (1,))
-    assert boxes(drawn([half]))[0].get_facecolor()[3] == 0.5
+    assert fullness(boxes(drawn([half]))[0]) == 0.5
 
 
 def test_only_the_first_images_are_drawn() -> None:
