@@ -61,7 +61,7 @@ def calls(name: str, folder: Path) -> dict[str, Callable[[int], Any]]:
     spnet.export(net, folder, stages=True)
     images = np.random.default_rng(0).standard_normal((IMAGES, *net.input_shape), np.float32)
     forced = half_open(net) if fresh else None
-    paths = [None if forced is None else row.tolist() for row in (forced if forced is not None else range(IMAGES))]
+    paths = [None] * IMAGES if forced is None else forced.tolist()
     rows = [None if forced is None else forced[k : k + 1] for k in range(IMAGES)]
     engine, static = spnet.Engine(net, "onnx", threads=1), StaticExecutor(net, 1)
     on, ov = Stages(folder, "onnxruntime"), Stages(folder, "openvino")
