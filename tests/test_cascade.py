@@ -128,10 +128,10 @@ def renamed(*classes: str) -> DynamicNetwork:
         ([], "at least two members, from cheap to dear; not 0"),
         ([SMALL], "at least two members, from cheap to dear; not 1"),
         ([SMALL, "cifar10"], "member 2 of a cascade must be a network of spnet, not 'cifar10'"),
-        ([SMALL, network(num_classes=7)], "member 2 of the cascade takes classes: 7, the first 10"),
-        ([SMALL, LARGE, network(in_channels=3)], "member 3 of the cascade takes images of (3, 8, 8), the first (1, 8"),
-        ([SMALL, network(image_size=16)], "member 2 of the cascade takes images of (1, 16, 16), the first (1, 8, 8)"),
-        ([renamed("a", "b", "c"), renamed("a", "c", "b")], "member 2 of the cascade calls class 1 'c', the first 'b'"),
+        ([SMALL, network(num_classes=7)], "member 1 of the cascade has 10 classes, the last 7"),
+        ([SMALL, network(in_channels=3), LARGE], "member 2 of the cascade takes images of (3, 8, 8), the last (1, 8"),
+        ([network(image_size=16), SMALL], "member 1 of the cascade takes images of (1, 16, 16), the last (1, 8, 8)"),
+        ([renamed("a", "b", "c"), renamed("a", "c", "b")], "member 1 of the cascade calls class 1 'b', the last 'c'"),
     ],
 )
 def test_members_that_do_not_go_together_are_refused(members: list, says: str):

@@ -110,7 +110,7 @@ def test_predict_says_who_answered_by_which_path(pair: str, capsys, tmp_path: Pa
 def test_what_is_no_cascade_is_refused_in_one_line(pair: str, trained: Path, capsys):
     assert "names no cascade" in refusal(capsys, "eval", f"{trained}+")
     assert "'nowhere' is neither a run folder nor a shipped network" in refusal(capsys, "eval", f"{trained}+nowhere")
-    assert "member 2 of the cascade takes images of" in refusal(capsys, "eval", f"{trained}+cifar10")
+    assert "member 1 of the cascade takes images of" in refusal(capsys, "eval", f"{trained}+cifar10")
     assert "max_cost is for one network" in refusal(capsys, "eval", pair, "--max-cost", 0.5)
     assert "out of reach: this cascade takes" in refusal(capsys, "eval", pair, "--budget", 0.1)
     assert "give one of them" in refusal(capsys, "eval", pair, "--budget", 0.8, "--exit-confidence", 0.9)

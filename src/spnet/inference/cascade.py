@@ -22,6 +22,7 @@ from spnet.errors import UserError, is_number
 from spnet.inference.runtimes.masked import masked
 from spnet.inference.runtimes.protocol import Images
 from spnet.network.dynamic import DynamicNetwork, Executor
+from spnet.network.resized import taking
 from spnet.network.trace import UNREACHED, LazyTrace, Trace
 
 T = TypeVar("T")
@@ -38,8 +39,9 @@ class Cascade(nn.Module):
     the answer where a member was not reached), `router_logits` (0 where a member was not reached).
 
     Args:
-        members: networks from cheap to dear, of one input and the same classes in one order. They are put into eval
-            mode, and shared, not copied: their own thresholds count.
+        members: networks from cheap to dear, of the same classes in one order. They are put into eval mode, and shared,
+            not copied: their own thresholds count. Images are as the last one takes them; a member made for smaller
+            ones resizes them.
         confidences: of all members but the last, or one for all. A member answers where its largest class probability
             is above: at 0 always, at 1 never.
 
@@ -62,9 +64,9 @@ class Cascade(nn.Module):
         for k, member in enumerate(members):
             if not isinstance(member, DynamicNetwork):
                 raise UserError(f"member {k + 1} of a cascade must be a network of spnet, not {member!r:.40}.")
-        for k, member in enumerate(members[1:], 2):
-            _check_alike(members[0], member, k)
-        self.members = nn.ModuleList(members)
+        for k, member in enumerate(members[:-1], 1):
+            _check_alike(members[-1], member, k)
+        self.members = nn.ModuleList(taking(member, members[-1].input_shape) for member in members)
         self.confidences = confidences
         self.eval()
 
@@ -293,18 +295,23 @@ def check_normalised_alike(cascade: Cascade) -> None:
         raise UserError("members of this cascade normalise images in different ways: give them as uint8 (0 to 255).")
 
 
-def _check_alike(first: DynamicNetwork, member: DynamicNetwork, k: int) -> None:
-    """Raise `UserError` unless member `k` answers the same question about the same images as the first."""
-    for what, own, other in (
-        ("images of", member.input_shape, first.input_shape),
-        ("classes:", member.num_classes, first.num_classes),
-    ):
-        if own != other:
-            raise UserError(f"member {k} of the cascade takes {what} {own}, the first {other}: they must be alike.")
-    if first.classes is None or member.classes is None or first.classes == member.classes:
+def _check_alike(last: DynamicNetwork, member: DynamicNetwork, k: int) -> None:
+    """Raise `UserError` unless member `k` answers the same question about the same images as the last."""
+    (channels, *sides), (wanted, *room) = member.input_shape, last.input_shape
+    if channels != wanted or any(side > limit for side, limit in zip(sides, room, strict=True)):
+        raise UserError(
+            f"member {k} of the cascade takes images of {member.input_shape}, the last {last.input_shape}: a member "
+            "may take smaller images, not larger ones or other channels."
+        )
+    if member.num_classes != last.num_classes:
+        raise UserError(
+            f"member {k} of the cascade has {member.num_classes} classes, the last {last.num_classes}: they must be "
+            "alike."
+        )
+    if last.classes is None or member.classes is None or last.classes == member.classes:
         return
-    place = next(i for i, names in enumerate(zip(first.classes, member.classes, strict=True)) if len(set(names)) > 1)
+    place = next(i for i, names in enumerate(zip(last.classes, member.classes, strict=True)) if len(set(names)) > 1)
     raise UserError(
-        f"member {k} of the cascade calls class {place} '{member.classes[place]}', the first "
-        f"'{first.classes[place]}': the classes and their order must be alike."
+        f"member {k} of the cascade calls class {place} '{member.classes[place]}', the last "
+        f"'{last.classes[place]}': the classes and their order must be alike."
     )
