@@ -1,7 +1,7 @@
 """Single images under load: how long a request waits for its answer where many come at once.
 
     spnet bench RUN --load                                  # beside everything else that bench times
-    spnet bench RUN --load --batches none --threads 2       # alone, two workers: half a minute where an image takes 1 ms
+    spnet bench RUN --load --batches none --threads 2       # alone, by two workers: half a minute for images of 1 ms
 
 As many workers as `--threads` says, each a thread that calls one engine with one thread inside, answer requests that
 come as a Poisson process: half as many, and nine tenths as many, as the static network can answer. Latency runs from
