@@ -37,7 +37,7 @@ class OwnTime:
         return self.now
 
     def sleep(self, seconds: float) -> None:
-        me = (self.now + seconds, threading.get_ident())
+        me, waited = (self.now + seconds, threading.get_ident()), 0
         with self.changed:
             self.seen.add(threading.current_thread())
             heapq.heappush(self.asleep, me)
@@ -48,6 +48,8 @@ class OwnTime:
                     self.changed.notify_all()
                 else:
                     self.changed.wait(0.005)
+                    waited += 1
+                    assert waited < 10_000, "time stands still: fewer threads sleep than there are workers"
 
 
 def served(arrivals: Any, service: float, workers: int = 1) -> np.ndarray:
