@@ -142,6 +142,8 @@ def test_a_variant_in_its_own_process(net):
         timing = worker.time([np.ones((4, 3), np.int64)], seconds=0.0)
         assert len(timing.seconds) == 1 and timing.seconds[0] > 0
         assert len(worker.time(None, seconds=0.0).seconds) == 2  # its own decisions: every batch once
+        served = worker.serve(np.array([0, 0, 0.001, 0.001, 0.002]), workers=2)
+        assert len(served.seconds) == 5 and min(served.seconds) > 0
         with pytest.raises(RuntimeError, match="variant 'engine' failed: UserError: decisions must be"):
             worker.time([np.ones((4, 1), np.int64)], seconds=0.0)
         process = worker._process

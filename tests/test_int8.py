@@ -3,6 +3,8 @@ is wrong is said in one line."""
 
 import copy
 import json
+import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +13,48 @@ import onnx
 import pytest
 import torch
 from tiny import images, lively, paths
+from torch import Tensor, nn
 
-from spnet import Cascade, Engine, UserError, create_model
+import spnet
+from spnet import Cascade, Engine, Run, UserError, create_model
 from spnet.cli import main
+from spnet.data import Dataset
+from spnet.inference.cascade import sureness
 from spnet.inference.export import export_onnx, open_export
 from spnet.inference.runtimes.onnx.int8 import Quantisation
 from spnet.inference.runtimes.onnx.library import open_session
 from spnet.inference.runtimes.onnx.network import dynamic_model, path_model
+from spnet.inference.runtimes.onnx.parts import take_apart as apart
 from spnet.inference.runtimes.onnx.quantise import needs_seven_bits, quantised
 from spnet.network.dynamic import DynamicNetwork
 
 COUNT = 12
+PIXELS = torch.randint(0, 256, (64, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.fixture(scope="module")
 def net() -> DynamicNetwork:
     return lively(create_model("resnet14", "dynamic", in_channels=1, image_size=8, hidden=4, lookahead=2, seed=0))
+
+
+@pytest.fixture(scope="module")
+def small() -> DynamicNetwork:
+    return lively(create_model("resnet8", "static", in_channels=1, image_size=8, seed=0))
+
+
+class Wave(nn.Module):
+    """What onnxruntime's tools leave in fp32."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sin(x)
+
+
+@pytest.fixture(scope="module")
+def odd() -> DynamicNetwork:
+    """Its last features come out of a sine."""
+    found = lively(create_model("resnet8", "dynamic", in_channels=1, image_size=8, hidden=4, seed=0))
+    found.backbone.neck = Wave()
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -114,11 +142,10 @@ def test_own_decisions_early_exits_and_bounds():
 
 
 def test_it_is_calibrated_to_a_budget_by_its_own_decisions(net: DynamicNetwork):
-    pixels = torch.randint(0, 256, (64, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    engine = Engine(net, "onnx", precision="int8", calibration=pixels)
-    cost = engine.calibrate(pixels, 0.7)
-    assert cost == pytest.approx(engine(pixels).macs.double().mean().item() / net.static_macs)
-    assert copy.deepcopy(engine)(pixels).logits.equal(engine(pixels).logits)
+    engine = Engine(net, "onnx", precision="int8", calibration=PIXELS)
+    cost = engine.calibrate(PIXELS, 0.7)
+    assert cost == pytest.approx(engine(PIXELS).macs.double().mean().item() / net.static_macs)
+    assert copy.deepcopy(engine)(PIXELS).logits.equal(engine(PIXELS).logits)
 
 
 @pytest.mark.parametrize("bits", [True, False])
@@ -166,10 +193,23 @@ def test_a_graph_that_disagrees_is_not_kept(
 def test_a_file_of_8_bits_is_refused_where_they_overflow(
     net: DynamicNetwork, int8: Quantisation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    export_onnx(net, tmp_path / "net.onnx", int8=Quantisation(int8.sheet, 8))
-    monkeypatch.setattr("spnet.inference.export.reader.needs_seven_bits", lambda: True)
-    with pytest.raises(UserError, match="overflow on this processor"):
+    export_onnx(net, tmp_path / "net.onnx", int8=replace(int8, bits=8))
+    monkeypatch.setattr("spnet.inference.runtimes.onnx.quantise.needs_seven_bits", lambda: True)
+    with pytest.raises(
+        UserError, match=r"net\.onnx has int8 weights .* overflow on this processor: export the run here"
+    ):
         open_export(tmp_path / "net.onnx")
+
+
+def test_so_is_an_engine_that_was_made_where_they_do_not(net: DynamicNetwork, monkeypatch: pytest.MonkeyPatch):
+    for module in ("int8", "quantise"):
+        monkeypatch.setattr(f"spnet.inference.runtimes.onnx.{module}.needs_seven_bits", lambda: False)
+    sent = pickle.dumps(Engine(net, "onnx", precision="int8", calibration=PIXELS))
+    assert pickle.loads(sent)(PIXELS).logits.isfinite().all()
+    monkeypatch.setattr("spnet.inference.runtimes.onnx.quantise.needs_seven_bits", lambda: True)
+    with pytest.raises(UserError, match="overflow on this processor: make it here") as caught:
+        pickle.loads(sent)(PIXELS)
+    assert "\n" not in str(caught.value)
 
 
 def test_bad_input_is_one_line(net: DynamicNetwork):
@@ -194,9 +234,97 @@ def test_bad_input_is_one_line(net: DynamicNetwork):
         Quantisation.of(net, broken.numpy())
     with pytest.raises(UserError, match="at least one"):
         Quantisation.of(net, broken.numpy()[:0])
-    small = create_model("resnet8", "static", in_channels=1, image_size=8, seed=0)
-    with pytest.raises(UserError, match="for one network"):
-        Engine(Cascade([small, net], 0.5), "onnx", precision="int8", calibration=images(4))
+
+
+def test_what_has_no_form_in_8_bits_is_named(net: DynamicNetwork, odd: DynamicNetwork):
+    """A network alone, and which member of a cascade."""
+    for model, words in (
+        (odd, "^int8 needs blocks that end in"),
+        (Cascade([net, odd]), "^member 2 of the cascade: int8"),
+    ):
+        with pytest.raises(UserError, match=words) as caught:
+            Engine(model, "onnx", precision="int8", calibration=images(4))
+        assert "\n" not in str(caught.value) and "run this network in fp32" in str(caught.value)
+
+
+def test_a_cascade_in_8_bits_is_its_members_in_8_bits(small: DynamicNetwork, net: DynamicNetwork):
+    x = images(40)
+    first, last = (Engine(member, "onnx", precision="int8", calibration=images(64)) for member in (small, net))
+    alone = first(x)
+    confidence = float(np.median(sureness(alone.logits)))
+    stay = torch.from_numpy(sureness(alone.logits) > confidence)
+    engine = Engine(Cascade([small, net], confidence), "onnx", precision="int8", calibration=images(64))
+    trace = engine(x)
+    assert stay.sum() == len(x) / 2 and engine.precision == "int8"
+    assert trace.exit_stage.tolist() == [0 if sure else 1 for sure in stay.tolist()]
+    torch.testing.assert_close(trace.logits[stay], alone.logits[stay])
+    torch.testing.assert_close(trace.logits[~stay], last(x[~stay]).logits, atol=1e-5, rtol=0)
+    exact = Engine(Cascade([small, net], confidence), "onnx")(x)
+    assert not torch.allclose(trace.logits, exact.logits, atol=1e-4)
+    torch.testing.assert_close(copy.deepcopy(engine)(x).logits, trace.logits)
+
+
+def test_a_cascade_in_8_bits_meets_a_budget_by_what_it_decides_in_8_bits(small: DynamicNetwork, net: DynamicNetwork):
+    engine = Engine(Cascade([small, net]), "onnx", precision="int8", calibration=PIXELS)
+    cost = engine.calibrate(PIXELS, 0.8)
+    assert cost == pytest.approx(0.8, abs=0.05)
+    assert cost == pytest.approx(engine(PIXELS).macs.double().mean().item() / net.static_macs)
+
+
+def test_bad_input_for_a_cascade_is_one_line(small: DynamicNetwork, net: DynamicNetwork):
+    other = copy.deepcopy(net)
+    other.mean.fill_(0.3)
+    cases: list[tuple[Cascade, str, Any, str]] = [
+        (Cascade([small, net]), "onnx", None, "^int8 takes its scales from training images"),
+        (Cascade([small, net]), "onnx", images(4) * float("nan"), "^the images hold NaN"),
+        (Cascade([small, net]), "auto", images(4), "^int8 is never chosen by 'auto'"),
+        (Cascade([small, net]), "gathered", images(4), "int8 needs executor 'onnx'"),
+        (Cascade([small, other]), "onnx", images(4), "in different ways"),
+    ]
+    for cascade, executor, calibration, words in cases:
+        with pytest.raises(UserError, match=words) as caught:
+            Engine(cascade, executor, precision="int8", calibration=calibration)
+        assert "\n" not in str(caught.value)
+    assert Engine(Cascade([small, other]), "onnx", precision="int8", calibration=PIXELS)(PIXELS).logits.isfinite().all()
+
+
+def test_a_network_is_taken_apart_once(net: DynamicNetwork, monkeypatch: pytest.MonkeyPatch):
+    """Whatever graphs are made of it; another network, and a copy, is another matter."""
+    taken = []
+    monkeypatch.setattr(
+        "spnet.inference.runtimes.onnx.int8.take_apart", lambda *a, **k: taken.append(1) or apart(*a, **k)
+    )
+    found = Quantisation.of(net, images(8))
+    graphs = [dynamic_model(net, form, int8=found) for form in ("single", "batch")] + [path_model(net, int8=found)]
+    assert len(taken) == 1 and len(graphs) == 3
+    other = copy.deepcopy(found)
+    assert other == found and path_model(net, int8=other) == graphs[-1] and len(taken) == 2
+
+
+def test_export_and_engine_calibrate_on_the_same_images(trained: Path, tmp_path: Path):
+    """Of more images than are needed, the same ones set the scales."""
+    run = Run(trained)
+    data = run.data(None)
+    exported = spnet.export(run, tmp_path / "net.onnx", int8=True)
+    engine = Engine(run.network(), "onnx", precision="int8", calibration=data.train.images)
+    assert exported.int8 is not None and exported.int8.calibrated_on == 256 < len(data.train)
+    logits, decisions = open_export(tmp_path / "net.onnx")(data.test.images[:20].numpy())
+    trace = engine(data.test.images[:20])
+    np.testing.assert_allclose(logits, trace.logits.numpy(), atol=1e-5)
+    assert decisions.tolist() == trace.decisions.tolist()
+
+
+def test_the_door_says_what_is_missing(net: DynamicNetwork, digits: Dataset, tmp_path: Path):
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({}, "does not know its data"),
+        ({"data": digits.test}, "calibrated on training and judged on test images"),
+        ({"data": digits, "stages": True}, "choose one of them"),
+    ]
+    for how, words in cases:
+        with pytest.raises(UserError, match=words) as caught:
+            spnet.export(net, tmp_path / "net.onnx", int8=True, **how)
+        assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_command(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -179,6 +179,12 @@ def test_the_runner_needs_no_spnet(net: DynamicNetwork, folder: Path, tmp_path: 
     for arguments in (["wrong.npy"], ["none.npy"], ["images.npy", "tensorrt"], []):
         refused = run(*(tmp_path / name if name.endswith("npy") else name for name in arguments))
         assert refused.returncode == 1 and refused.stderr.count("\n") == 1 and "run_stages:" in refused.stderr
+    spoilt = shutil.copytree(folder, tmp_path / "spoilt")
+    next(spoilt.glob("001-*.onnx")).unlink()
+    refused = subprocess.run(
+        [*command, spoilt / "run_stages.py", tmp_path / "images.npy"], capture_output=True, text=True
+    )
+    assert refused.returncode == 1 and refused.stderr.count("\n") == 1 and "is missing: export" in refused.stderr
 
 
 def test_a_folder_that_is_not_as_it_was_written_is_named(folder: Path, tmp_path: Path):

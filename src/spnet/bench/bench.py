@@ -50,6 +50,8 @@ class BenchConfig:
     """Also time the portable graph, as exported."""
     exit_confidence: float | None = None
     """Own decisions leave at the first stage this sure of its class."""
+    load: bool = False
+    """Single images are served under load, too, by own decisions: see `spnet.bench.load`."""
 
     def __post_init__(self) -> None:
         if len(set(self.rates)) < len(self.rates):
@@ -57,9 +59,10 @@ class BenchConfig:
         for rate in self.rates:
             if rate != OWN and not 0 <= float(rate) <= 1:
                 raise UserError(f"a rate is a share of blocks that run, 0 to 1, or 'own'; not {rate}.")
-        if self.exit_confidence is not None and OWN not in self.rates:
+        if self.exit_confidence is not None and OWN not in self.rates and not self.load:
             raise UserError("early exit belongs to own decisions: add --rates own.")
-        if not self.rates or min(self.batches, default=0) < 1 or min(self.threads, default=0) < 1:
+        fewest = min(self.batches, default=1 if self.load else 0)
+        if not self.rates or fewest < 1 or min(self.threads, default=0) < 1:
             raise UserError("bench needs at least one rate, and batches and threads of at least 1.")
         if self.rounds < 1 or not 0 < self.seconds < math.inf:
             raise UserError("bench needs at least one round of a positive number of seconds.")
@@ -102,16 +105,21 @@ def bench(
 
 def _refuse(net: Model, config: BenchConfig) -> None:
     """Raise `UserError` for what cannot be timed; here, for a process of its own could only say it in a traceback."""
+    if isinstance(net, Cascade) and (config.rates != (OWN,) or config.plain):
+        raise UserError("a cascade's decisions cannot be forced, and is no one graph: --rates own, no --plain.")
+    check_fit(net, config.exit_confidence)
+
+
+def check_fit(net: Model, exit_confidence: float | None) -> None:
+    """Raise `UserError` unless this network skips something and every part of it has an ONNX form."""
     if isinstance(net, Cascade):
-        if config.rates != (OWN,) or config.plain:
-            raise UserError("a cascade's decisions cannot be forced, and is no one graph: --rates own, no --plain.")
-        Engine(net, exit_confidence=config.exit_confidence)
+        Engine(net, exit_confidence=exit_confidence)
         for member in net.networks:
             check_form(member)
         return
     if not any(net.gated):
         raise UserError("a static network has nothing to skip: bench a dynamic method, or a cascade.")
-    check_exit(net.stage_heads, config.exit_confidence)
+    check_exit(net.stage_heads, exit_confidence)
     check_form(net)
 
 

@@ -68,11 +68,10 @@ def quantise(
         images: (M, C, H, W) normalised float32, calibrated on where there are no data; nothing is judged then.
     """
     from spnet.inference.runtimes.onnx.network import path_model
-    from spnet.inference.runtimes.onnx.quantise import CALIBRATION_IMAGES, quantised
+    from spnet.inference.runtimes.onnx.quantise import calibration_images, quantised
 
-    if data is not None:
-        images = net.prepare(spread(data.train, CALIBRATION_IMAGES).images).float().numpy()
-    model = quantised(path_model(net), images[:CALIBRATION_IMAGES]).SerializeToString()
+    chosen = calibration_images(net, images if data is None else data.train)
+    model = quantised(path_model(net), chosen).SerializeToString()
     if data is None:
         return Int8(model)
     test = spread(data.test, JUDGED)

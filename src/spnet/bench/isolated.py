@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from spnet.bench.latency import Timing, time_calls
+from spnet.bench.latency import Timing, time_calls, watched
 from spnet.bench.rivals import VARIANTS, build
+from spnet.bench.serving import serve
 from spnet.errors import UserError, choose
 from spnet.inference.cascade import Model
 
@@ -56,6 +57,11 @@ class Isolated:
         """Time calls on one batch after another for `seconds`; `decisions`: one forced (B, N) a call, None decides
         freely."""
         return self._answer((_time, decisions, seconds))
+
+    def serve(self, arrivals: np.ndarray, workers: int) -> Timing:
+        """Answer single images that come at `arrivals` (n,), by so many threads; `seconds` are those from arrival to
+        answer."""
+        return self._answer((_serve_requests, arrivals, workers))
 
     def run(self, images: np.ndarray) -> np.ndarray:
         """Logits (B, classes) of one batch; of a static variant."""
@@ -115,6 +121,11 @@ def _time(served: _Served, decisions: list[np.ndarray] | None, seconds: float) -
     calls = [served.prepare(batches[k % len(batches)], force) for k, force in enumerate(forced)]
     calls[0]()
     return time_calls(calls, seconds)
+
+
+def _serve_requests(served: _Served, arrivals: np.ndarray, workers: int) -> Timing:
+    calls = [served.prepare(batch, None) for batch in served.batches]
+    return watched(lambda: serve(lambda k: calls[k % len(calls)](), arrivals, workers).tolist())
 
 
 def _run(served: _Served, images: np.ndarray) -> np.ndarray:

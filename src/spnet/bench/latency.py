@@ -3,7 +3,7 @@
 import os
 import resource
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import quantiles
@@ -43,18 +43,27 @@ class Timing:
 
 def time_calls(calls: Sequence[Callable[[], object]], min_seconds: float) -> Timing:
     """Time the calls in turn, over and over until `min_seconds` have passed and each has run."""
-    seconds = []
+
+    def over_and_over() -> list[float]:
+        seconds, start = [], time.perf_counter()
+        while True:
+            for call in calls:
+                before = time.perf_counter()
+                call()
+                seconds.append(time.perf_counter() - before)
+            if time.perf_counter() - start >= min_seconds:
+                return seconds
+
+    return watched(over_and_over)
+
+
+def watched(run: Callable[[], Iterable[float]]) -> Timing:
+    """The seconds that `run` returns, and what it and everything else kept busy meanwhile."""
     busy, own, start = busy_seconds(), _own_seconds(), time.perf_counter()
-    while True:
-        for call in calls:
-            before = time.perf_counter()
-            call()
-            seconds.append(time.perf_counter() - before)
-        wall = time.perf_counter() - start
-        if wall >= min_seconds:
-            break
+    seconds = tuple(run())
+    wall = time.perf_counter() - start
     own = _own_seconds() - own
-    return Timing(tuple(seconds), own / wall, max(0.0, busy_seconds() - busy - own) / wall)
+    return Timing(seconds, own / wall, max(0.0, busy_seconds() - busy - own) / wall)
 
 
 def in_turn(calls: Sequence[Sequence[Callable[[], object]]]) -> list[list[float]]:

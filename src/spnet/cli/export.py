@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.exit_confidence is not None and not args.stages:
         raise UserError("--exit-confidence is for --stages: an exported file runs to the end.")
     load_runtime()
-    from spnet.inference.export import export_cascade, export_onnx, export_stages, parse_path
+    from spnet.inference.export import export_cascade, export_int8, export_onnx, export_stages, parse_path
 
     named = open_named(args.run)
     if args.budget is not None:
@@ -78,32 +78,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         folder = export_stages(named.net, args.file, exit_confidence=confidence, classes=classes, images=images)
         return {**told, **asdict(folder)}
     path = parse_path(named.net, args.static_path) if args.static_path is not None else None
-    if args.int8:
-        return {**told, **_int8(args, named, named.net, form, path, classes, images)}
-    exported = export_onnx(named.net, args.file, form=form, path=path, classes=classes, images=images)
-    return {**told, **asdict(exported)}
-
-
-def _int8(args: argparse.Namespace, named: Named, net: Any, form: str, path: Any, classes: Any, images: Any) -> Any:
-    """Quantise, write and judge."""
-    from dataclasses import asdict
-
-    import torch
-
-    from spnet.inference.calibrate import spread
-    from spnet.inference.export import export_onnx
-    from spnet.inference.export.int8_report import report
-    from spnet.inference.runtimes.onnx.int8 import Quantisation
-    from spnet.inference.runtimes.onnx.quantise import CALIBRATION_IMAGES
-
-    data = named.data(args.data, may_download=False)
-    part = spread(data.train, CALIBRATION_IMAGES)
-    int8 = Quantisation.of(net, net.prepare(part.images).float().numpy())
-    exported = export_onnx(net, args.file, form=form, path=path, classes=classes, images=images, int8=int8)
-    full = torch.tensor(net.options) - 1 if path is None else torch.tensor(path)
-    chosen = full if form == "path" else None
-    told = report(net, int8, data.test, calibrated_on=len(part), path=chosen)
-    return {**asdict(exported), "int8": {**asdict(told), "told": str(told)}}
+    how: dict[str, Any] = {"form": form, "path": path, "classes": classes, "images": images}
+    if not args.int8:
+        return {**told, **asdict(export_onnx(named.net, args.file, **how))}
+    exported = export_int8(named.net, args.file, named.data(args.data, may_download=False), **how)
+    result = asdict(exported)
+    return {**told, **result, "int8": {**result["int8"], "told": str(exported.int8)}}
 
 
 def _real_images(named: Named) -> tuple[Any, str]:
@@ -130,13 +110,13 @@ def describe(result: dict[str, Any]) -> str:
         also = f"run_stages.py in it runs them: python {result['folder']}/run_stages.py IMAGES.npy [openvino]"
     else:
         wrote, also = f"{result['file']}  ({result['form']} form", ""
-    referee = "the quantised static network" if "int8" in result else "the eager network"
+    referee = "the quantised static network" if result.get("int8") else "the eager network"
     lines = [
         f"wrote {wrote}, {result['bytes'] / 1e6:.2f} MB)",
         f"verified against {referee}: {result['paths']} forced path(s), {result['images']} images "
         f"({result['real']} real, {result['close']} too close to call), logits within {result['error']:.1e}",
     ]
-    lines += [result["int8"]["told"]] if "int8" in result else []
+    lines += [result["int8"]["told"]] if result.get("int8") else []
     return "\n".join([*lines, *(line for line in (also, result["note"]) if line)])
 
 

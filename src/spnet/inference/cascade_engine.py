@@ -22,7 +22,6 @@ from spnet.inference.cascade_plan import OutOfReach, Planner, Setting
 from spnet.inference.cascade_time import meet_time
 from spnet.inference.engine import AUTO, FP32, Engine
 from spnet.inference.memory import Memory, added, weight_bytes
-from spnet.inference.runtimes.eager import EagerProgram
 from spnet.inference.runtimes.gathered import gathered
 from spnet.inference.runtimes.protocol import Images, Rules
 from spnet.inference.time_budget import Latency, measure
@@ -50,8 +49,6 @@ class CascadeEngine(Engine):
         precision: str = FP32,
         calibration: Images | None = None,
     ) -> None:
-        if precision != FP32 or calibration is not None:
-            raise UserError("int8 is for one network: a cascade computes in fp32.")
         for name, value in (("max_cost", max_cost), ("expected_cost", expected_cost)):
             if value is not None:
                 raise UserError(f"{name} is for one network: a cascade takes a budget, or confidences.")
@@ -71,6 +68,22 @@ class CascadeEngine(Engine):
             self._own_confidences = checked_confidences(exit_confidence, len(self.engines))
         self._alike = normalised_alike(model)
         self._forget_programs()
+        if (images := self._to_calibrate_on(precision, calibration)) is not None:
+            self._check_alike(images)
+            self._quantise(images)
+
+    def _quantise(self, checked: Images) -> None:
+        """Every member, on all of the images, also those that it will not be shown."""
+        for k, engine in enumerate(self.engines, 1):
+            try:
+                engine._quantise(checked)
+            except UserError as error:
+                raise UserError(f"member {k} of the cascade: {error}") from error
+
+    @property
+    def precision(self) -> str:
+        """Of all members."""
+        return self.engines[0].precision
 
     @property
     def confidences(self) -> tuple[float, ...]:
@@ -162,8 +175,8 @@ class CascadeEngine(Engine):
         if self.exit_confidence is not None:
             raise UserError("exit_confidence sets a cascade's confidences, and so does a budget: give one of them.")
         runs = []
-        for net in self.model.networks:
-            program = EagerProgram(net, gathered, Rules(), self._threads)
+        for engine in self.engines:
+            program = engine._counter(gathered)
             runs.append(lambda part, shift, program=program: program(part, None, shift))
         return tables(self.model.networks, runs, images)
 

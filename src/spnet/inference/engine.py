@@ -21,7 +21,7 @@ from spnet.inference.runtimes.eager import EagerProgram
 from spnet.inference.runtimes.masked import masked
 from spnet.inference.runtimes.protocol import Images, Program, Rules
 from spnet.inference.runtimes.registry import RUNTIMES
-from spnet.network.dynamic import DynamicNetwork
+from spnet.network.dynamic import DynamicNetwork, Executor
 from spnet.network.heads import check_exit
 from spnet.network.trace import Trace
 
@@ -70,7 +70,8 @@ class Engine:
             Neither is for cascades.
         precision: `fp32`, or `int8` on executor `onnx`: 8-bit weights and features, routers in fp32. It takes the
             weights when the engine is made. How accurate and how fast that is here, `spnet export --int8` says.
-        calibration: for int8, images like those trained on, whose features set the scales; a few hundred.
+        calibration: for int8, images like those trained on, whose features set the scales; a few hundred. Of a cascade
+            every member is quantised on all of them.
 
     Raises:
         UserError: no network, an unknown executor or one that cannot serve this network, a value that is no share.
@@ -131,17 +132,23 @@ class Engine:
         self._forget_programs()
         if executor != AUTO and (reason := RUNTIMES[executor].why_not(model)):
             raise UserError(reason)
-        if choose("precision", precision, PRECISIONS) == INT8:
-            self.rules = replace(self.rules, int8=self._quantised(calibration))
-        elif calibration is not None:
-            raise UserError("calibration images set the scales of int8: add precision='int8', or leave them out.")
+        if (images := self._to_calibrate_on(precision, calibration)) is not None:
+            self._quantise(images)
 
-    def _quantised(self, calibration: Images | None) -> Any:
+    def _to_calibrate_on(self, precision: str, calibration: Images | None) -> Images | None:
+        """The images for int8, checked; None where fp32 is asked for."""
+        if choose("precision", precision, PRECISIONS) == FP32:
+            if calibration is not None:
+                raise UserError("calibration images set the scales of int8: add precision='int8', or leave them out.")
+            return None
         if self.executor == AUTO:
             raise UserError("int8 is never chosen by 'auto', for it costs accuracy: name executor='onnx'.")
         if calibration is None:
             raise UserError("int8 takes its scales from training images: give a few hundred as calibration=images.")
-        return RUNTIMES[self.executor].quantise(self.model, checked(calibration, self.model, self._input_shape))
+        return checked(calibration, self.model, self._input_shape)
+
+    def _quantise(self, checked: Images) -> None:
+        self.rules = replace(self.rules, int8=RUNTIMES[self.executor].quantise(self.model, checked))
 
     @property
     def precision(self) -> str:
@@ -311,11 +318,17 @@ class Engine:
         assert program is not None
         return program
 
-    def _counting(self) -> Callable[[Tensor], Trace]:
-        """The network's own decisions under this engine's rules, whatever runs them later: what calibration counts."""
-        eager = self.rules.int8 is None
-        program = EagerProgram(self.model, masked, self.rules, self._threads) if eager else self._program(self.executor)
+    def _counter(self, executor: Executor) -> Program:
+        """Runs the network's own decisions under this engine's rules, whatever runs them later: what calibration
+        counts. In fp32 by `executor`; in int8, which decides by features of its own, as it will run."""
+        if self.rules.int8 is None:
+            return EagerProgram(self.model, executor, self.rules, self._threads)
+        program = self._program(self.executor)
         assert program is not None
+        return program
+
+    def _counting(self) -> Callable[[Tensor], Trace]:
+        program = self._counter(masked)
         return lambda images: program(images, None, self._own_shift)
 
     def calibrate(self, images: Images, budget: float | None = None, *, budget_ms: float | str | None = None) -> float:

@@ -46,9 +46,7 @@ class Int8Report:
         )
 
 
-def report(
-    net: DynamicNetwork, int8: Quantisation, test: Source, *, calibrated_on: int, path: Tensor | None = None
-) -> Int8Report:
+def report(net: DynamicNetwork, int8: Quantisation, test: Source, *, path: Tensor | None = None) -> Int8Report:
     """Run all of `test` in both precisions, down `path` (N,) or by own decisions, and time a few single images."""
     runs = [_runner(net, form, path) for form in (int8, None)]
     right = np.zeros(2)
@@ -63,7 +61,7 @@ def report(
     rounds = [[time_calls(some, SECONDS).cpu_seconds for some in calls] for _ in range(ROUNDS)]
     found = 100 * right / len(test)
     speed_up = median(full / short for short, full in rounds)
-    return Int8Report(int8.bits, calibrated_on, len(test), float(found[0]), float(found[1]), speed_up)
+    return Int8Report(int8.bits, int8.calibrated_on, len(test), float(found[0]), float(found[1]), speed_up)
 
 
 def _runner(net: DynamicNetwork, int8: Quantisation | None, path: Tensor | None):

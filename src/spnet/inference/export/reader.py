@@ -12,7 +12,7 @@ import numpy as np
 from spnet.data.normalised import advice, looks_like_bytes
 from spnet.errors import ImagesWarning, UserError
 from spnet.inference.runtimes.onnx.library import load_runtime, open_session
-from spnet.inference.runtimes.onnx.quantise import needs_seven_bits
+from spnet.inference.runtimes.onnx.quantise import check_processor
 from spnet.runs.forms import Misfit, fill
 
 FORMAT = 2
@@ -112,8 +112,8 @@ def open_export(file: str | Path, threads: int = 1) -> ExportedNetwork:
         raise UserError(f"{path} has {found}; this spnet reads format {FORMAT}: export the run again.")
     if signature(content, facts.get("sha256", "")) != facts.get("sha256"):
         raise UserError(f"{path} is damaged: its bytes are not those that were exported. Export the run again.")
-    if facts.get("int8") == "8" and needs_seven_bits():
-        raise UserError(f"{path} has int8 weights of 8 bits, which overflow on this processor: export the run here.")
+    if facts.get("int8") == "8":
+        check_processor(8, str(path), "export the run here")
     if facts.get("form") == "cascade":
         raise UserError(f"{path} is a whole cascade: open its members, which its .json names, or use onnxruntime.")
     try:

@@ -25,34 +25,13 @@ from spnet.inference.runtimes.onnx.forcing import Forcing, force_bias
 from spnet.inference.runtimes.onnx.int8 import Quantisation
 from spnet.inference.runtimes.onnx.library import load_runtime, open_session
 from spnet.inference.runtimes.onnx.network import FormName, dynamic_model, path_model
+from spnet.inference.runtimes.onnx.pixels import Pixels
+from spnet.inference.runtimes.onnx.quantise import check_processor
 from spnet.inference.runtimes.onnx.sessions import Sessions, chunk_size
 from spnet.inference.runtimes.onnx.walk import Rules
 from spnet.inference.runtimes.protocol import Images
 from spnet.network.dynamic import DynamicNetwork
 from spnet.network.trace import LazyTrace, Trace
-
-
-class Pixels:
-    """Images -> what a graph takes: as `DynamicNetwork.prepare`, by numpy. Between two runs of a network its weights
-    have pushed all else out of the cache, where each first torch function costs a tenth of a millisecond; and numpy
-    keeps no threads that a forked child would miss."""
-
-    def __init__(self, net: DynamicNetwork) -> None:
-        self.mean, self.std = (values.numpy().astype(np.float32) for values in (net.mean, net.std))
-
-    def __call__(self, images: Images) -> np.ndarray:
-        """(B, C, H, W) uint8 or float -> normalised float32."""
-        if isinstance(images, np.ndarray):
-            array = images
-        else:
-            array = (images if images.dtype == torch.uint8 else images.detach().float()).cpu().numpy()
-        if array.dtype != np.uint8:
-            return np.ascontiguousarray(array, np.float32)
-        scaled = array.astype(np.float32, order="C")
-        scaled /= 255
-        scaled -= self.mean
-        scaled /= self.std
-        return scaled
 
 
 class OnnxExecutor:
@@ -72,7 +51,8 @@ class OnnxExecutor:
         int8: the network's weights and scales in 8 bits, to run instead of its own; onnxruntime's layout is plain then.
 
     Raises:
-        UserError: onnxruntime is missing, the network has a part without an ONNX form, or max_cost is out of reach.
+        UserError: onnxruntime is missing, the network has a part without an ONNX form, max_cost is out of reach, or
+            int8 is of another processor.
     """
 
     def __init__(
@@ -86,6 +66,8 @@ class OnnxExecutor:
         int8: Quantisation | None = None,
     ) -> None:
         load_runtime()
+        if int8 is not None:
+            check_processor(int8.bits, "this engine", "make it here")
         self.net = net
         self.threads = threads
         self.layout = layout if int8 is None else "plain"

@@ -9,18 +9,27 @@ Shapes: N blocks, K options of a block.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import onnx
 from onnx import GraphProto, NodeProto, helper, numpy_helper
 
+from spnet.data import Source
 from spnet.errors import UserError
 from spnet.inference.runtimes.onnx.forms import apply
 from spnet.inference.runtimes.onnx.graph import Graph, float_value, model_of, renamed, values_read
 from spnet.inference.runtimes.onnx.library import open_session
 from spnet.inference.runtimes.onnx.parts import Parts, Piece, take_apart
-from spnet.inference.runtimes.onnx.quantise import CHUNK, check_calibration, needs_seven_bits, quantised
+from spnet.inference.runtimes.onnx.quantise import (
+    CHUNK,
+    calibration_images,
+    check_calibration,
+    needs_seven_bits,
+    quantised,
+)
+from spnet.inference.runtimes.protocol import Images
 from spnet.network.dynamic import DynamicNetwork
 
 
@@ -31,29 +40,44 @@ class Quantisation:
     Attributes:
         sheet: the QDQ model, an ONNX file. Outputs: the logits of the full path, and the features between pieces.
         bits: of the weights: 7 are right on every processor, 8 take one with VNNI.
+        calibrated_on: images that set the scales.
     """
 
     sheet: bytes
     bits: int
+    calibrated_on: int
+    _made: dict[tuple[DynamicNetwork, bool], Parts] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
-    def of(cls, net: DynamicNetwork, images: np.ndarray) -> "Quantisation":
-        """Calibrate on (M, C, H, W) normalised float32 images, which run every block.
+    def of(cls, net: DynamicNetwork, images: Images | Source) -> "Quantisation":
+        """Calibrate on images (M, C, H, W), uint8 or normalised float, which run every block; on a few hundred of them
+        where there are more.
 
         Raises:
             UserError: no images, NaN among them, or a network that int8 does not suit.
         """
-        check_calibration(images)
-        sheet = _Sheet(net, take_apart(net))
+        chosen = calibration_images(net, images)
+        check_calibration(chosen)
+        parts = take_apart(net)
+        sheet = _Sheet(net, parts)
         bits = 7 if needs_seven_bits() else 8
-        made = quantised(sheet.model, images, seven_bits=bits == 7, scales=sheet.ranges(images))
-        found = cls(made.SerializeToString(), bits)
-        found.parts(net)  # refuses what cannot be cut
+        made = quantised(sheet.model, chosen, seven_bits=bits == 7, scales=sheet.ranges(chosen))
+        found = cls(made.SerializeToString(), bits, len(chosen))
+        found._made[net, False] = found._pieces(net, parts)  # refuses what cannot be cut
         return found
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pieces stay behind when it is pickled or copied: they belong to a network, and are cut again."""
+        return Quantisation, (self.sheet, self.bits, self.calibrated_on)
+
     def parts(self, net: DynamicNetwork, *, heads: bool = False) -> Parts:
-        """The network's pieces in int8, for `dynamic_model` and `path_model`. Features between them are bytes."""
-        parts = take_apart(net, heads=heads)
+        """The network's pieces in int8, for `dynamic_model` and `path_model`. Features between them are bytes. It is
+        taken apart at the first call, for all graphs that are made of it."""
+        if (net, heads) not in self._made:
+            self._made[net, heads] = self._pieces(net, take_apart(net, heads=heads))
+        return self._made[net, heads]
+
+    def _pieces(self, net: DynamicNetwork, parts: Parts) -> Parts:
         sheet, cuts = _Sheet(net, parts), _Cuts(onnx.load_from_string(self.sheet).graph)
         x, after = sheet.features, sheet.neck
         blocks = [
@@ -177,7 +201,7 @@ class _Cut(Piece):
     ) -> None:
         super().__init__(piece.part)
         self.fragment = piece.fragment
-        self.nodes = nodes
+        self.nodes = [renamed(node, {}) for node in nodes]  # copies, which keep no sheet in memory
         self.source = source
         self.end = end
         self.constants = {name: constants[name] for node in nodes for name in node.input if name in constants}

@@ -96,7 +96,7 @@ def take_apart(net: DynamicNetwork, path: Sequence[int] | None = None, *, heads:
         parts = _Taking(net, path, heads).parts
         pieces = list(parts)
         for piece, found in zip(pieces, fragments([piece.part for piece in pieces]), strict=True):
-            piece.fragment = found
+            piece.fragment, piece.part = found, piece.part.without_examples()
     return parts
 
 

@@ -8,15 +8,21 @@ import platform
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
 import torch
 from onnx import ModelProto
+from torch import Tensor
 
+from spnet.data import Source
 from spnet.errors import UserError
+from spnet.inference.calibrate import spread_indices
 from spnet.inference.runtimes.onnx.library import load_runtime
+from spnet.inference.runtimes.onnx.pixels import Pixels
+from spnet.inference.runtimes.protocol import Images
+from spnet.network.dynamic import DynamicNetwork
 
 CALIBRATION_IMAGES = 256
 """As many set the scales, where there are more."""
@@ -31,6 +37,21 @@ def needs_seven_bits() -> bool:
         return False
     found = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return not any(found.get(name) for name in VNNI)
+
+
+def check_processor(bits: int, what: str, remedy: str) -> None:
+    """Raise `UserError` for weights of 8 bits, made elsewhere, on a processor that needs 7."""
+    if bits == 8 and needs_seven_bits():
+        raise UserError(f"{what} has int8 weights of 8 bits, which overflow on this processor: {remedy}.")
+
+
+def calibration_images(net: DynamicNetwork, images: Images | Source) -> np.ndarray:
+    """Those that set the scales: `CALIBRATION_IMAGES`, evenly spaced over what is given, or all of fewer; (M, C, H, W)
+    normalised float32."""
+    some = spread_indices(len(images), CALIBRATION_IMAGES)
+    if isinstance(images, np.ndarray):
+        return Pixels(net)(images[some.numpy()])
+    return Pixels(net)(images[some] if isinstance(images, Tensor) else cast(Source, images).select(some).images)
 
 
 def check_calibration(images: np.ndarray) -> None:

@@ -29,12 +29,9 @@ class OnnxRuntime(Runtime):
         return None
 
     def quantise(self, net: DynamicNetwork, images: Images) -> Any:
-        from spnet.inference.calibrate import spread_indices
-        from spnet.inference.runtimes.onnx.executor import Pixels
         from spnet.inference.runtimes.onnx.int8 import Quantisation
-        from spnet.inference.runtimes.onnx.quantise import CALIBRATION_IMAGES
 
-        return Quantisation.of(net, Pixels(net)(images[spread_indices(len(images), CALIBRATION_IMAGES).numpy()]))
+        return Quantisation.of(net, images)
 
     def compile(self, net: DynamicNetwork, rules: Rules, threads: int | None) -> Program:
         import torch

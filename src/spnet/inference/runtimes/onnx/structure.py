@@ -8,7 +8,7 @@ other. That needs no knowledge of module types, and sees through look-ups such a
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -59,6 +59,11 @@ class Part:
     @property
     def computes(self) -> bool:
         return any(route >= 0 for route in self.routes)
+
+    def without_examples(self) -> "Part":
+        """The same, to be kept: of inputs and outputs, which are as large as a network's features, the shapes alone."""
+        inputs, outputs = (tuple(x.to("meta") for x in some) for some in (self.inputs, self.outputs))
+        return replace(self, inputs=inputs, outputs=outputs)
 
 
 class Weights:
