@@ -98,7 +98,7 @@ def draw(rows: list[dict[str, Any]], n: int, out: Path) -> None:
         axes.set_xlabel(title)
         axes.set_ylim(bottom=LEAST)
     left.set_ylabel(theme.ACCURACY)
-    right.legend(loc="lower right")
+    right.legend(loc="lower left")
     figure.suptitle(f"CIFAR-10, n = {n} test images, one training each; hollow: int8", x=0.01, ha="left")
     theme.save(out.with_suffix(""), figure)
 
