@@ -1,4 +1,4 @@
-"""Write what the records of results/ say into the documents: the card of each method, docs/results.md, docs/tables.md.
+"""Write what the records of results/ say into the documents: the card of each method, docs/archive.md, docs/tables.md.
 
     python scripts/measured.py
 
@@ -12,8 +12,9 @@ from pathlib import Path
 from spnet import reproduction
 from spnet.methods import card_of, shipped_methods
 from spnet.report.tables import markdown
+from spnet.report.wrap import wrapped
 from spnet.reproduction import made_by
-from spnet.reproduction.methods import baseline, rows
+from spnet.reproduction.methods import rows
 from spnet.reproduction.plan import Plan
 from spnet.reproduction.scales import SCALES
 from spnet.reproduction.table import Cells
@@ -21,13 +22,11 @@ from spnet.reproduction.table import Cells
 ROOT = Path(__file__).parent.parent
 BEGIN, END = "<!-- measured -->", "<!-- end of measured -->"
 MARKED = re.compile(r"(<!-- records: (\S+) (\S+) (\d+) -->\n).*?(<!-- end of records -->)", re.DOTALL)
-"""In docs/results.md: target, scale and number of the section whose table stands between the marks."""
+"""In docs/archive.md: target, scale and number of the section whose table stands between the marks."""
 COMMON = ("digits", "cpu")
 """Scales whose runs are committed."""
-COLUMNS = (
-    "method", "n", "accuracy %", "vs baseline", "own over shuffled", "fixed path %", "MMACs", "GFLOPs", "% of static",
-    "paths", "KL", "flips", "train s",
-)  # fmt: skip
+COLUMNS = ("n", "accuracy %", "vs baseline", "own over shuffled", "MMACs", "GFLOPs", "% of static")
+"""What a card shows; docs/tables.md has every column, and the rows as trained."""
 
 
 @cache
@@ -46,26 +45,22 @@ def sections(target: str, scale: str, results: Path) -> list[tuple[str, Cells, l
 
 
 def card(method: str, results: Path) -> str:
-    """Markdown: the method's rows, alone and with SP-Net, of every scale and data set it has run on."""
-    parts = []
+    """Markdown: the method's calibrated rows, alone and with SP-Net, of the largest scale it has run at."""
+    text = "Nothing at the common recipe yet."
     for name in COMMON:
         plan = Plan(SCALES[name], SCALES[name].seeds)
         tables = {title: cells for title, cells, _ in sections("methods", name, results)}
+        cells, made = [["method", "data", *COLUMNS]], []
         for data in plan.scale.datasets:
             mine = {row.name: row.runs for row in rows(plan, data) if row.runs[0].method == method}
             head, *lines = next((cells for title, cells in tables.items() if title.endswith(f" {data}")), [[]])
-            kept = [line for line in lines if line[0] in mine]
-            if kept:
-                chosen = [head.index(column) for column in COLUMNS]
-                cells = [[line[i] for i in chosen] for line in (head, *kept)]
-                made = made_by([run for runs in mine.values() for run in runs], results)
-                parts.append(f"{_title(plan, data)}\n\n{markdown(cells)}\n{plan.scale.caution} {made}")
-    return "\n\n".join(parts) or "Nothing at the common recipe yet."
-
-
-def _title(plan: Plan, data: str) -> str:
-    scale = plan.scale
-    return f"**{data}, {scale.backbone}, common recipe, scale `{scale.name}`** (baseline: {baseline(plan)})"
+            kept = [line for line in lines if line[0] in mine and not line[0].endswith(" uncalibrated")]
+            cells += [[line[0], data, *(line[head.index(column)] for column in COLUMNS)] for line in kept]
+            made += [run for line in kept for run in mine[line[0]]]
+        if made:
+            about = f"The common recipe, against static ResNet-20; every column: docs/tables.md. {plan.scale.caution}"
+            text = f"{markdown(cells)}\n{wrapped(f'{about} {made_by(made, results)}')}"
+    return text
 
 
 def filled(card: str, text: str) -> str:
@@ -90,7 +85,7 @@ def with_tables(text: str, results: Path) -> str:
 def every_table(results: Path) -> str:
     """Markdown: all tables of all targets, from the records there are."""
     parts = ["# Tables\n\nEvery table of the committed records, written by `scripts/measured.py`; what they say: "]
-    parts[0] += "[results.md](results.md).\n"
+    parts[0] += "[the record](archive.md).\n"
     for name in COMMON:
         plan = Plan(SCALES[name], SCALES[name].seeds)
         parts.append(f"## Scale {name}\n\n{plan.scale.caution}\n")
@@ -107,6 +102,6 @@ if __name__ == "__main__":
     for name in shipped_methods():
         path = card_of(name)
         path.write_text(filled(path.read_text("utf-8"), card(name, records)), "utf-8")
-    results = ROOT / "docs" / "results.md"
-    results.write_text(with_tables(results.read_text("utf-8"), records), "utf-8")
+    archive = ROOT / "docs" / "archive.md"
+    archive.write_text(with_tables(archive.read_text("utf-8"), records), "utf-8")
     (ROOT / "docs" / "tables.md").write_text(every_table(records), "utf-8")

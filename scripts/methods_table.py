@@ -9,13 +9,14 @@ BEGIN, END = "<!-- methods -->", "<!-- end of methods -->"
 
 
 def table() -> str:
-    """The Markdown table, one row a card."""
-    rows = ["| method | idea |", "|---|---|"]
+    """The Markdown table, one row a card, and the links of its names."""
+    rows, links = ["| method | idea |", "|---|---|"], []
     for name in shipped_methods():
         card = card_of(name)
         idea = " ".join(card.read_text(encoding="utf-8").split("\n\n")[0].split())
-        rows.append(f"| [{name}]({card.relative_to(ROOT).as_posix()}) | {idea} |")
-    return "\n".join(rows)
+        rows.append(f"| [{name}] | {idea} |")
+        links.append(f"[{name}]: {card.relative_to(ROOT).as_posix()}")
+    return "\n".join([*rows, "", *links])
 
 
 def with_table(readme: str) -> str:

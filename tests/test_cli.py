@@ -87,6 +87,33 @@ def test_help_names_every_verb(run):
     assert run("--version")[1] == f"spnet {__version__}\n"
 
 
+def test_help_groups_verbs_by_what_people_want_to_do(run):
+    lines = run("--help")[1].splitlines()
+    at = {line: n for n, line in enumerate(lines)}
+    order = ["Train", "Use", "Measure", "Reproduce"]
+    assert [line for line in lines if line in order] == order
+    assert at["Use"] < next(n for n, line in enumerate(lines) if line.startswith("  predict ")) < at["Measure"]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_is_told_what_completes_a_command(shell: str, run):
+    pytest.importorskip("shtab")
+    code, out, _ = run("--completion", shell)
+    assert code == 0 and all(word in out for word in (*VERBS, "--budget-ms", "--stages", "--auxiliary-momentum"))
+    code, _, err = run("--completion", "tcsh")
+    assert code == 2 and "unknown shell 'tcsh'" in err and err.count("\n") == 1
+
+
+def test_bash_completes_verbs_and_options(run, tmp_path: Path):
+    pytest.importorskip("shtab")
+    (tmp_path / "spnet.sh").write_text(run("--completion", "bash")[1])
+    ask = "source spnet.sh; COMP_WORDS=({words}); COMP_CWORD={last}; _shtab_spnet; echo ${{COMPREPLY[@]}}"
+    for words, wanted in (("spnet ex", "export"), ("spnet export --sta", "--stages --static-path")):
+        script = ask.format(words=words, last=len(words.split()) - 1)
+        done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True)
+        assert sorted(done.stdout.split()) == sorted(wanted.split()), done.stderr
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_help_and_json(verb: str, run):
     code, out, _ = run(verb, "--help")

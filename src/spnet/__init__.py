@@ -49,7 +49,7 @@ def __getattr__(name: str) -> Any:
 
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
-    if name in ("losses", "methods", "backbones", "routers", "data", "training", "inference", "runs"):
+    if name in ("losses", "methods", "backbones", "routers", "data", "training", "inference", "runs", "hub"):
         return importlib.import_module(f"spnet.{name}")
     raise AttributeError(f"module 'spnet' has no attribute '{name}'")
 

@@ -98,7 +98,7 @@ def train(
     if isinstance(network, DynamicNetwork):
         if method or wrapper or init is not None:
             raise UserError("the network has its method and weights: leave out method, wrapper and init.")
-        config, start = _config_of(network, backbone, named, settings), network
+        config, start = config_of(network, backbone, named, settings), network
         _refuse_other_shape(network, dataset)
     else:
         if backbone:
@@ -112,7 +112,7 @@ def train(
     return Run(folder)
 
 
-def _config_of(net: DynamicNetwork, backbone: str, data: str, settings: dict[str, Any]) -> RunConfig:
+def config_of(net: DynamicNetwork, backbone: str, data: str, settings: dict[str, Any]) -> RunConfig:
     """The run that makes this network again and trains it."""
     origin = net.origin
     if origin is None:

@@ -20,16 +20,26 @@ from spnet.terminal import printable
 from spnet.version import __version__
 from spnet.waiting import choose_waiting
 
-VERBS = {
-    "train": "train a network; with no arguments SP-Net on the embedded digits",
-    "eval": "accuracy, cost, paths and controls of a trained network",
-    "predict": "classify pictures and show which blocks ran",
-    "list": "list methods, backbones, recipes, data or pretrained networks",
-    "export": "write a verified ONNX file that runs without spnet",
-    "bench": "measure real skipping against the strongest static network",
-    "report": "one self-contained page about runs",
-    "reproduce": "train what a table needs, then print it",
+GROUPS = {
+    "Train": {
+        "train": "train a network; with no arguments SP-Net on the embedded digits",
+    },
+    "Use": {
+        "predict": "classify pictures and show which blocks ran",
+        "export": "write a verified ONNX file that runs without spnet",
+        "list": "list methods, backbones, recipes, data or pretrained networks",
+    },
+    "Measure": {
+        "eval": "accuracy, cost, paths and controls of a trained network",
+        "bench": "measure real skipping against the strongest static network",
+        "report": "one self-contained page about runs",
+    },
+    "Reproduce": {
+        "reproduce": "train what a table needs, then print it",
+    },
 }
+"""What people want to do -> verb -> what it does: the order of `spnet --help`."""
+VERBS = {verb: text for group in GROUPS.values() for verb, text in group.items()}
 
 
 LOWER = {
@@ -97,24 +107,42 @@ def _answer(argv: list[str]) -> int:
         return 130
 
 
+def parser_of(verb: str, argv: list[str]) -> Parser:
+    """What reads a verb's arguments; `train` has a flag for each setting of the method that they name."""
+    parser = Parser(prog=f"spnet {verb}", description=VERBS[verb], allow_abbrev=False)
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else there")
+    importlib.import_module(f"spnet.cli.{verb}").configure(parser, argv)
+    return parser
+
+
+def _help() -> str:
+    """The verbs, by what people want to do."""
+    width = max(map(len, VERBS))
+    lines = ["usage: spnet VERB ...", "", "Dynamic inference networks that really skip."]
+    for group, verbs in GROUPS.items():
+        lines += ["", group, *(f"  {verb:<{width}}  {text}" for verb, text in verbs.items())]
+    lines += ["", "spnet VERB --help shows a verb's options; spnet --version the version."]
+    lines += ["spnet --completion SHELL prints what lets bash, zsh or fish complete them."]
+    return "\n".join(lines)
+
+
 def _dispatch(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
-        width = max(map(len, VERBS))
-        print("usage: spnet VERB ...\n\nDynamic inference networks that really skip.\n")
-        print("\n".join(f"  {verb:<{width}}  {text}" for verb, text in VERBS.items()))
-        print("\nspnet VERB --help shows a verb's options.")
+        print(_help())
         return 0
     if argv[0] in ("-V", "--version"):
         print(f"spnet {__version__}")
+        return 0
+    if argv[0] == "--completion":
+        from spnet.cli.completion import script
+
+        print(script(argv[1:]))
         return 0
     verb, rest = argv[0], argv[1:]
     if verb not in VERBS:
         raise UserError(f"unknown verb '{verb}'.{did_you_mean(verb, VERBS)} Known: {', '.join(VERBS)}.")
     module = importlib.import_module(f"spnet.cli.{verb}")
-    parser = Parser(prog=f"spnet {verb}", description=VERBS[verb], allow_abbrev=False)
-    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else there")
-    module.configure(parser, rest)
-    args = parser.parse_all(rest)
+    args = parser_of(verb, rest).parse_all(rest)
     taken = is_stdout(getattr(args, "out", None) or getattr(args, "file", None) or "-")
     if taken and args.json:
         raise UserError("--json and the output both want the standard output: write the output to a file.")

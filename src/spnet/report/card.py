@@ -10,6 +10,7 @@ from spnet.errors import UserError
 from spnet.report.command import command
 from spnet.report.numbers import duration, fixed, mmacs, percent_of, standard_error
 from spnet.report.tables import markdown
+from spnet.report.wrap import wrapped
 from spnet.runs.config import RunConfig
 from spnet.runs.record import RunResult
 
@@ -42,14 +43,15 @@ def card(
     if config.data not in TERMS:
         raise UserError(f"the terms of '{config.data}' are not known: only networks of {', '.join(TERMS)} can ship.")
     routed = record.routed
-    parts = [f"# {name}", _what(config, record, routed), _use(name, config)]
+    parts = [f"# {name}", what(config, record, routed), _use(name, config)]
     parts += [_budgets(record), _controls(record)] if routed else []
     parts += [_rivals(name, record, static, ladder, earlier)] if static or ladder else []
     parts += [_training(config, record), f"## Data\n\n{TERMS[config.data]}", _limits(name, classes)]
-    return "\n\n".join(part.strip() for part in parts) + "\n"
+    return wrapped("\n\n".join(part.strip() for part in parts)) + "\n"
 
 
-def _what(config: RunConfig, record: RunResult, routed: bool) -> str:
+def what(config: RunConfig, record: RunResult, routed: bool) -> str:
+    """What the network is, how accurate and how dear."""
     final = record.final
     error = fixed(standard_error(final.accuracy, final.n))
     lines = [
@@ -97,14 +99,14 @@ def _controls(record: RunResult) -> str:
         [
             "## Controls\n",
             f"- every image on another's path: {shuffled:.2f} %, {_verdict(final.accuracy - shuffled)} its own",
-            f"- every image on one path: {one:.2f} % at {share} of static, {_verdict(final.accuracy - one)} its own",
-            "\nBoth without fine-tuning.",
+            f"- every image on one path: {one:.2f} % at {share} of static, {_verdict(final.accuracy - one)} its own; "
+            "neither is fine-tuned",
         ]
     )
 
 
 def _verdict(ahead: float) -> str:
-    """How a rival stands to what leads it by so many points."""
+    """How a network stands to what leads it by so many points."""
     return "equal to" if round(ahead, 2) == 0 else f"{abs(ahead):.2f} points {'below' if ahead > 0 else 'above'}"
 
 
@@ -123,7 +125,7 @@ def _rivals(
         ahead = final.accuracy - rival.accuracy
         verb = "equals" if round(ahead, 2) == 0 else f"{'beats' if ahead > 0 else 'misses'} by {abs(ahead):.2f} points"
         share = percent_of(final.macs_mean / rival.macs_mean)
-        said.append(f"`{name}` {verb} its static rival `{called}` ({rival.accuracy:.2f} %), at {share} of its cost.")
+        said.append(f"`{name}` {verb} its static baseline `{called}` ({rival.accuracy:.2f} %), at {share} of its cost.")
     cheaper = [rung for rung in ladder if rung.final.macs_mean <= ALIKE * final.macs_mean]
     if cheaper:
         best = max(cheaper, key=lambda rung: rung.final.accuracy)
@@ -135,14 +137,14 @@ def _rivals(
         said.append("None of the smaller static networks costs as little.")
     if earlier:
         steps = ", then ".join(_called(step) for step in earlier)
-        said.append(f"It goes on from {steps}, with all their images; the rivals have seen those of one training.")
+        said.append(f"It goes on from {steps}, with all their images; the others have seen those of one training.")
     said.append("Single runs: a difference of less than about two standard errors says nothing.")
     rivals = [("this network", record), *([static] if static else []), *((_called(rung), rung) for rung in ladder)]
     seen = [record.passes or 0 for _, record in rivals]
     epochs = [str(record.config.settings["epochs"]) for _, record in rivals]
     seen[0] += sum(step.passes or 0 for step in earlier)
     epochs[0] = " + ".join([*(str(step.config.settings["epochs"]) for step in earlier), epochs[0]])
-    return "## Against static networks\n\n" + "\n".join(said) + "\n\n" + _rivals_table(rivals, epochs, seen)
+    return "## Against static networks\n\n" + " ".join(said) + "\n\n" + _rivals_table(rivals, epochs, seen)
 
 
 def _called(record: RunResult) -> str:

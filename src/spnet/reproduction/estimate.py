@@ -12,7 +12,7 @@ from spnet.runs.config import RunConfig
 from spnet.training.devices import autocast, resolve_precision
 
 STEP = {"static": 1.0, "spnet": 1.6}
-"""A training step over the static one's (docs/results.md); other methods, alone: 1.2; in SP-Net: 1.6."""
+"""A training step over the static one's (docs/archive.md); other methods, alone: 1.2; in SP-Net: 1.6."""
 EVALUATION = 1.35
 """Calibration and the passes over the test set, on top."""
 
