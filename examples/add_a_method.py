@@ -82,7 +82,7 @@ class StridedLookMethod(Method):
 
     def objective(self, net: DynamicNetwork, batch: Batch, step: Step) -> Losses:
         """Cross-entropy and target rate; a loss of its own would be one more entry of `terms`."""
-        return add_rate_terms(classification_loss(net, batch, step), net, self.config, step)
+        return add_rate_terms(classification_loss(net, batch, step), net, self.config)
 
 
 def main() -> None:

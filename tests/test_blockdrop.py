@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import lively, paths, phase_named, shared_slopes, small_batch
+from tiny import phase_named, small_batch
 from torch import nn
 from toy_networks import gradients, toy_backbone
 
@@ -386,18 +386,6 @@ def test_the_policy_loss_is_summed_or_averaged_as_said():
         values[reduction] = objective(method, net, small_batch(16), "finetune").terms["policy"].item()
     assert values["sum"] != 0
     assert values["sum"] == pytest.approx(16 * values["mean"], rel=1e-5)
-
-
-@pytest.mark.parametrize(("name", "reduction"), [("curriculum", "sum"), ("finetune", "sum"), ("finetune", "mean")])
-def test_processes_that_share_a_batch_take_its_whole_step(name, reduction):
-    """Gradients are averaged over processes: a sum over the batch must be multiplied by their number, a mean not."""
-    method, net = blockdrop(finetune_reduction=reduction)
-    images, path, phase = small_batch(8).images, paths(lively(net), 8), phase_named(method, name)
-    batch = Batch(images, net.forward_path(images, path).logits.argmax(1))  # every drawn path is right, so rewards vary
-    alone, shared = (shared_slopes(net, phase, batch, path, processes) for processes in (1, 2))
-    assert alone["router.trunk.head.bias"].abs().max() > 0.01
-    for key, slope in alone.items():
-        torch.testing.assert_close(shared[key], slope, atol=1e-5, rtol=1e-4, msg=lambda text, key=key: key + text)
 
 
 def test_eval_mode_for_a_while_gives_each_part_its_mode_back():

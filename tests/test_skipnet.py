@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny import lively, paths, phase_named, shared_slopes, small_batch
+from tiny import phase_named, small_batch
 from toy_networks import gradients, toy_backbone
 
 from spnet import create_model
@@ -301,17 +301,6 @@ def test_over_a_batch_the_surrogate_is_summed_or_averaged_as_said():
     one = worked().terms["reinforce"].item()
     assert worked(4).terms["reinforce"].item() == pytest.approx(4 * one)
     assert worked(4, reinforce_reduction="mean").terms["reinforce"].item() == pytest.approx(one)
-
-
-@pytest.mark.parametrize("reduction", ["sum", "mean"])
-def test_processes_that_share_a_batch_take_its_whole_step(reduction):
-    """Gradients are averaged over processes: a sum over the batch must be multiplied by their number, a mean not."""
-    method, net = skipnet(reinforce_reduction=reduction, reinforce=1.0)
-    batch, path, phase = small_batch(8), paths(net, 8), phase_named(method, "reinforce")
-    alone, shared = (shared_slopes(lively(net), phase, batch, path, processes) for processes in (1, 2))
-    assert alone["router.last.weight"].abs().max() > 0.01
-    for name, slope in alone.items():
-        torch.testing.assert_close(shared[name], slope, atol=1e-5, rtol=1e-4, msg=lambda text, name=name: name + text)
 
 
 def test_cross_entropy_does_not_reach_the_gates_nor_the_reward_anything():

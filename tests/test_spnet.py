@@ -291,40 +291,6 @@ def test_what_the_terms_compare(own: dict[str, Any]):
                 torch.testing.assert_close(slope, other, atol=1e-5, rtol=1e-3)
 
 
-@pytest.mark.parametrize(
-    ("form", "pairs"), [("within-stage", "adjoining"), ("stage", "adjoining"), ("stage", "all"), ("kl", "adjoining")]
-)
-def test_evolution_is_that_of_the_whole_batch_when_processes_share_it(form: str, pairs: str):
-    """Within a stage, steps of length zero are left out of the mean, and not equally many in each half: only sums and
-    counts over all give the whole batch's loss. `reduce` here is the mean of what two processes bring."""
-    method, net = built(
-        backbone="resnet20", path=0.0, logits=0.0, evolution=0.7, evolution_form=form, evolution_pairs=pairs
-    )
-    lively(net)  # in eval mode no batch norm mixes the halves
-    phase = method.phases(1)[0]
-    x, labels = images(12), torch.arange(12) % 10
-    path = torch.ones(12, 9, dtype=torch.int64)
-    path[:5] = 0  # five images run no block, all in the first half
-
-    def terms(part: slice, reduce: Callable[[Tensor], Tensor]) -> Tensor:
-        losses = Losses({}, net.forward_path(x[part], path[part]))
-        step = Step(phase, reduce=reduce)
-        return method.add_terms(losses, net, Batch(x[part], labels[part]), step).terms["evolution"]
-
-    def slopes(term: Tensor) -> Tensor:
-        found = torch.autograd.grad(term, list(net.parameters()), allow_unused=True)
-        return torch.cat([slope.flatten() for slope in found if slope is not None])
-
-    brought: list[Tensor] = []
-    whole, alone = terms(slice(12), lambda value: value), terms(slice(6), lambda value: value)
-    terms(slice(6, 12), lambda value: (brought.append(value), value)[1])
-    shared = terms(slice(6), lambda value: (value + brought.pop(0)) / 2)
-    assert not brought
-    assert abs(whole - alone) > 1e-3 * whole
-    torch.testing.assert_close(shared, whole)
-    torch.testing.assert_close(slopes(shared), slopes(whole), atol=1e-5, rtol=1e-3)
-
-
 def test_stage_classification_replaces_the_plain_loss():
     method, net = built(stage_weights=(0.5, 0.25, 2.0))
     data = batch()

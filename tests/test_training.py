@@ -550,7 +550,7 @@ def test_a_bare_machine_trains_too(train: Train, monkeypatch: pytest.MonkeyPatch
 def test_training_needs_no_lightning():
     """In a process of its own: whatever this one has imported before says nothing."""
     script = (
-        "import sys, torch; from spnet.training.fit import fit; from spnet.training.devices import take_place; "
+        "import sys, torch; from spnet.training.fit import fit; from spnet.training.distributed import take_place; "
         "assert take_place().device.type == ('cuda' if torch.cuda.is_available() else 'cpu'); "
         "assert not [name for name in sys.modules if name.startswith('lightning')]"
     )

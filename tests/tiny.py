@@ -4,17 +4,16 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from dataclasses import replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spnet.data import Augmentation, Dataset, Source, Split
-from spnet.methods.base import Batch, Method, Optimizer, Phase, Step
+from spnet.methods.base import Batch, Method, Optimizer, Phase
 from spnet.network.dynamic import DynamicNetwork
-from spnet.network.sampling import Draw
 from spnet.training.epoch import train_epoch
 from spnet.training.schedule import build_optimizer
 from spnet.training.step import freeze
@@ -152,39 +151,6 @@ def two_steps(net: DynamicNetwork, phase: Phase, batch: int = 4) -> None:
         epoch_in_phase=0,
         precision="fp32",
     )
-
-
-@dataclass(frozen=True, eq=False)
-class Drawn:
-    """Given options (B, N) as if softmax(logits) had drawn them: the same draws however a batch is cut."""
-
-    path_BN: Tensor
-    needs_logits: ClassVar[bool] = True
-    stochastic: ClassVar[bool] = True
-
-    def __call__(self, i: int, logits_BK: Tensor, noise: torch.Generator | None) -> Draw:
-        gate_BK = F.one_hot(self.path_BN[:, i], logits_BK.shape[1]).float()
-        return Draw(gate_BK, (gate_BK * logits_BK.log_softmax(1)).sum(1))
-
-
-def shared_slopes(
-    net: DynamicNetwork, phase: Phase, batch: Batch, path_BN: Tensor, processes: int
-) -> dict[str, Tensor]:
-    """Each parameter's slope in the last epoch of a phase, when `processes` processes share the batch and average.
-
-    The network is to be in eval mode, where no batch norm mixes samples.
-    """
-    slopes = {name: torch.zeros_like(parameter) for name, parameter in net.named_parameters()}
-    for rank in range(processes):
-        mine = slice(rank, None, processes)
-        own = replace(phase, sampler=Drawn(path_BN[mine]))
-        losses = own.objective(
-            net, Batch(batch.images[mine], batch.labels[mine]), Step(own, own.epochs - 1, world_size=processes)
-        )
-        found = torch.autograd.grad(losses.total, list(net.parameters()), allow_unused=True)
-        for total, slope in zip(slopes.values(), found, strict=True):
-            total += 0 if slope is None else slope / processes
-    return slopes
 
 
 def in_a_forked_child(answer: Callable[[], object]) -> Any:

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from spnet.cli.several import silently, speaks
 from spnet.cli.streams import hush, usable_streams
 from spnet.errors import DivergedError, UserError, did_you_mean, out_of_memory
 from spnet.files import is_stdout, strict
@@ -75,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if words[:1] != ["bench"]:  # a bench must not slow the rivals down that it measures
         choose_waiting()
     with usable_streams():
-        return _answer(words)
+        return _answer(words) if speaks() else silently(lambda: _answer(words))
 
 
 def _answer(argv: list[str]) -> int:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from spnet.data.dataset import Augmentation
+from spnet.shard import drawn
 
 
 def augment(images_BCHW: Tensor, augmentation: Augmentation, generator: Generator, copies: int = 1) -> Tensor:
@@ -76,8 +77,10 @@ def normalise(
 
 def _uniform(shape: tuple[int, ...], generator: Generator, device: torch.device) -> Tensor:
     """float32 in [0, 1), drawn where the generator is, on `device`."""
-    drawn = torch.rand(shape, generator=generator, device=generator.device)
-    return drawn.to(device, non_blocking=device.type != "cpu")
+    even = drawn(
+        lambda whole: torch.rand(whole, generator=generator, device=generator.device), shape, generator, dim=-1
+    )
+    return even.to(device, non_blocking=device.type != "cpu")
 
 
 def _per_channel(values: list[float], device: torch.device) -> Tensor:

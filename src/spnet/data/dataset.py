@@ -72,12 +72,12 @@ class Split:
         seed: int = 0,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches in the order given, as `Source.epoch`; views are made of them on the device (`view`)."""
-        first, every = part
+        rank, processes = part
         order_N = order_N.to(self.images.device)
         # `index_select` copies image by image: fifteen times faster on the CPU than indexing with [].
         return (
             (self.images.index_select(0, index_B), self.labels.index_select(0, index_B))
-            for index_B in (whole[first::every] for whole in order_N.split(batch_size))
+            for index_B in (whole.tensor_split(processes)[rank] for whole in order_N.split(batch_size))
         )
 
     def view(

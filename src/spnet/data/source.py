@@ -65,7 +65,8 @@ class Source(Protocol):
         (R, C, H, W).
 
         Args:
-            part: (k, n) takes every n-th image of each batch from the k-th on: what one of n processes trains on.
+            part: (k, n) cuts each batch into n parts of neighbours (`spnet.shard`) and takes part k, from 0: what one
+                of n processes trains on.
             copies: views of each image, adjacent. augmented: whether views differ from what the test sees.
             seed: of the views, where they are drawn on the host.
         """

@@ -25,7 +25,7 @@ def path_vectors(gates: Sequence[Tensor]) -> Tensor:
 def consistency(paths_BD: Tensor, copies: int, margin: float) -> Tensor:
     """Mean over samples of max(|f - c| - margin, 0)^2, c the centre of the sample's n copies. CoDiNet's L_con.
 
-    One copy: exactly 0. The mean over the samples of one process is part of the global mean as it stands.
+    One copy: exactly 0.
     """
     paths_NnD = _grouped(paths_BD, copies)
     distance_Nn = torch.linalg.vector_norm(paths_NnD - paths_NnD.mean(1, keepdim=True), dim=2)
@@ -36,7 +36,7 @@ def diversity(paths_BD: Tensor, copies: int, margin: float) -> Tensor:
     """Mean over the N(N-1)/2 pairs of images of max(margin - |c_i - c_j|, 0)^2, c the centres. CoDiNet's L_div.
 
     One image: 0 (the released code divides by zero). Centres that coincide are worth margin^2 and get no gradient:
-    nothing says which way to part. Pairs are those within one process.
+    nothing says which way to part.
     """
     centres_ND = _grouped(paths_BD, copies).mean(1)
     images = len(centres_ND)

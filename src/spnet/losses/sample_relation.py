@@ -34,7 +34,7 @@ def matching_relation(similarity_BB: Tensor, path_gram_BB: Tensor) -> Tensor:
     """Mean over entries of |S - P|, the columns of both scaled to length 1: form (B).
 
     Sample similarity S says what the paths should be like, so it gets no gradient (our choice; the released class is
-    unused). A zero column stays zero. The matrices are those of one process.
+    unused). A zero column stays zero.
 
     Args:
         similarity_BB: S, from `pairwise_similarity` or `entropy_similarity`.

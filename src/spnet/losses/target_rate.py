@@ -16,8 +16,6 @@ from spnet.numerics import by_option_count, mean, widened
 def execution_rates(gates: Sequence[Tensor], option_costs: Sequence[Tensor] | None = None) -> Tensor:
     """(L,) mean over samples of sum_k gate_k cost_k; differentiable. No gates: (0,).
 
-    Several processes must average the rates before they are squared: squares averaged per process are larger.
-
     Args:
         gates: one (B, K_i) per gated block.
         option_costs: one (K_i,) per gated block, share of the full block; None: evenly from 0 to 1, so that for two
@@ -58,8 +56,7 @@ def cost_deviation_of_mean(executed_B: Tensor, target_blocks: float) -> Tensor:
     """|mean over samples of executed - T|, in blocks: single samples may stray.
 
     Source: CoDiNet's L_cost [released code], which is the batch *sum* |sum executed - T B| and so needs another weight
-    for every batch size. Deviation: this is the same per sample; the released weight w becomes w B here. Several
-    processes reduce the mean first and pass it as a batch of one.
+    for every batch size. Deviation: this is the same per sample; the released weight w becomes w B here.
     """
     return (mean(widened(executed_B)) - target_blocks).abs()
 

@@ -19,6 +19,7 @@ from spnet.network.heads import StageHeads
 from spnet.network.rule import BlockRule
 from spnet.network.sampling import Sampler
 from spnet.network.trace import Trace
+from spnet.numerics import identity
 from spnet.routers.base import Router
 from spnet.settings import setting
 
@@ -50,11 +51,17 @@ class Optimizer:
 
 @dataclass(frozen=True)
 class Batch:
-    """Images (B*copies, C, H, W), normalised, the copies of one image adjacent; labels (B*copies,)."""
+    """Images (B*copies, C, H, W), normalised, the copies of one image adjacent; labels (B*copies,).
+
+    Where several processes share the batch, the images are those of this one, and everything else is of the whole
+    batch: the labels, and what the network says of the images. `mine` takes this process's rows out of such a tensor,
+    to hand them to the network again.
+    """
 
     images: Tensor
     labels: Tensor
     copies: int = 1
+    mine: Callable[[Tensor], Tensor] = identity
 
 
 @dataclass(frozen=True)
@@ -65,17 +72,12 @@ class Step:
         phase: the phase it belongs to.
         epoch: epochs finished in this phase.
         noise: the student's random streams; `teacher_noise`: those of an auxiliary network.
-        reduce: differentiable mean over processes, so that rates are taken over the global batch.
-        world_size: how many processes share a batch. Gradients are averaged over them: a loss that is a sum over the
-            batch must be multiplied by it.
     """
 
     phase: "Phase"
     epoch: int = 0
     noise: Noise = field(default_factory=Noise)
     teacher_noise: Noise = field(default_factory=Noise)
-    reduce: Callable[[Tensor], Tensor] = lambda value: value
-    world_size: int = 1
 
 
 @dataclass

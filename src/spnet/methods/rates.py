@@ -8,7 +8,7 @@ from torch import Tensor
 from spnet.backbones.base import Backbone
 from spnet.errors import UserError, choose
 from spnet.losses import cost_deviation, cost_deviation_of_mean, executed_blocks, execution_rates, target_rate
-from spnet.methods.base import Losses, MethodConfig, Step
+from spnet.methods.base import Losses, MethodConfig
 from spnet.network.dynamic import DynamicNetwork
 from spnet.numerics import constants
 from spnet.settings import setting
@@ -55,7 +55,7 @@ def with_options(options: Sequence[int]) -> int:
     return sum(k > 1 for k in options)
 
 
-def add_rate_terms(losses: Losses, net: DynamicNetwork, config: RateConfig, step: Step) -> Losses:
+def add_rate_terms(losses: Losses, net: DynamicNetwork, config: RateConfig) -> Losses:
     """Add the target-rate and cost terms of the settings to a step's losses."""
     gates = losses.trace.gates
     if not gates:
@@ -67,7 +67,7 @@ def add_rate_terms(losses: Losses, net: DynamicNetwork, config: RateConfig, step
     if config.targets:
         target_N = config.target_per_block(net.options)
         targets = constants(tuple(target_N[i] for i in gated), gates[0].device)
-    rates = step.reduce(execution_rates(gates, costs))
+    rates = execution_rates(gates, costs)
     value = target_rate(rates, targets, one_sided=config.rate_one_sided, reduction=config.rate_reduction)
     if config.rate_reduction == "mean":
         value = value * (len(gated) / blocks)  # the published mean is over all blocks: ungated ones dilute it
@@ -80,7 +80,7 @@ def add_rate_terms(losses: Losses, net: DynamicNetwork, config: RateConfig, step
         if config.cost_form == "sample":
             deviation = cost_deviation(executed, goal)
         else:
-            deviation = cost_deviation_of_mean(step.reduce(executed.mean()).unsqueeze(0), goal)
+            deviation = cost_deviation_of_mean(executed.mean().unsqueeze(0), goal)
         losses.watched["cost"] = deviation.detach()
         losses.terms["cost"] = config.cost * deviation
     return losses

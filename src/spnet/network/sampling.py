@@ -17,6 +17,7 @@ from torch import Tensor
 
 from spnet.losses.policy_gradient import bernoulli_log_prob, bounded_probability
 from spnet.numerics import widened
+from spnet.shard import drawn
 
 
 class Draw(NamedTuple):
@@ -139,7 +140,8 @@ class Bounded:
         if logits_BK.shape[1] != 2:
             raise ValueError(f"Bounded draws between two options, skip and run; block {i} has {logits_BK.shape[1]}.")
         prob_B = bounded_probability(F.softmax(widened(logits_BK), 1)[:, 1], self.a)
-        ran_B = torch.empty_like(prob_B).uniform_(generator=noise) < prob_B
+        even_B = drawn(lambda shape: prob_B.new_empty(shape).uniform_(generator=noise), prob_B.shape, noise)
+        ran_B = even_B < prob_B
         return Draw(torch.stack([~ran_B, ran_B], 1).to(prob_B.dtype), bernoulli_log_prob(prob_B, ran_B))
 
 
@@ -152,7 +154,8 @@ class Uniform:
 
     def __call__(self, i: int, logits_BK: Tensor, noise: torch.Generator | None) -> Draw:
         batch, options = logits_BK.shape
-        option_B = torch.randint(options, (batch,), generator=noise, device=logits_BK.device)
+        device = logits_BK.device
+        option_B = drawn(lambda shape: torch.randint(options, shape, generator=noise, device=device), (batch,), noise)
         gate_BK = one_hot(option_B, widened(logits_BK))
         return Draw(gate_BK, gate_BK.new_full((batch,), -math.log(options)))
 
@@ -208,7 +211,7 @@ def gumbel_softmax_with(logits_BK: Tensor, noise_BK: Tensor, tau: float = 1.0) -
 
 def gumbel_like(x: Tensor, noise: torch.Generator | None) -> Tensor:
     """Standard Gumbel noise of x's shape: -log E, E exponential; finite, as E is kept above 0."""
-    exponential = torch.empty_like(x, requires_grad=False).exponential_(generator=noise)
+    exponential = drawn(lambda shape: x.new_empty(shape).exponential_(generator=noise), x.shape, noise)
     return exponential.clamp_(min=torch.finfo(x.dtype).tiny).log_().neg_()
 
 

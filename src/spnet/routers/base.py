@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from spnet.shard import drawn
+
 State = tuple[Tensor, ...]
 """What a router carries from block to block: tensors whose first dimension is the batch."""
 
@@ -65,7 +67,8 @@ class Router(nn.Module, ABC):
 
 def drop(x: Tensor, share: float, generator: torch.Generator | None) -> Tensor:
     """Dropout whose mask comes from an explicit generator, so that switching another term off changes nothing here."""
-    keep = torch.rand(x.shape, generator=generator, device=x.device) >= share
+    even = drawn(lambda shape: torch.rand(shape, generator=generator, device=x.device), x.shape, generator)
+    keep = even >= share
     return x * keep / (1.0 - share)
 
 

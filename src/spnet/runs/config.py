@@ -50,6 +50,9 @@ class TrainingConfig:
     channels_last: bool = setting(True, "channels_last memory format")
     compile: str = setting("", "compile the blocks with torch.compile: inductor (pays on a GPU), aot_eager; empty: no")
     capture: bool = setting(False, "replay the training step as one CUDA graph; one CUDA device, sgd")
+    sync_batch_norm: bool = setting(
+        True, "batch norm over the whole batch where several processes share it; false: over the images of each"
+    )
 
     def __post_init__(self) -> None:
         if self.epochs < 1:

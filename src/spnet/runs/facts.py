@@ -12,7 +12,7 @@ from spnet.runs.record import Start
 
 if TYPE_CHECKING:
     from spnet.data import Dataset
-    from spnet.training.devices import Place
+    from spnet.training.distributed import Place
 
 
 @dataclass(frozen=True)

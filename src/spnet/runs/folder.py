@@ -8,7 +8,6 @@ result.json         the test set, read once after the last epoch
 """
 
 import importlib.util
-import io
 import warnings
 import zipfile
 from pathlib import Path
@@ -27,7 +26,7 @@ from spnet.runs.config import RunConfig
 from spnet.runs.facts import Facts
 from spnet.runs.forms import Misfit, fill, to_json
 from spnet.runs.record import Start, WrittenConfig
-from spnet.runs.state_file import digest, torch_file
+from spnet.runs.state_file import digest, torch_bytes, torch_file
 from spnet.version import __version__
 
 FORMAT = 1
@@ -90,7 +89,7 @@ def save_network(folder: Path, net: DynamicNetwork) -> None:
     state = {name: value.detach().contiguous().clone() for name, value in net.state_dict().items()}
     if importlib.util.find_spec("safetensors") is None:
         warnings.warn("safetensors is not installed: weights are written to model.pt instead.", stacklevel=2)
-        write_bytes(folder / "model.pt", _torch_bytes(state))
+        write_bytes(folder / "model.pt", torch_bytes(state))
         return
     write_bytes(folder / "model.safetensors", weights.to_bytes(state))
 
@@ -150,13 +149,7 @@ def fit_state(net: torch.nn.Module, state: dict[str, Tensor], source: Path) -> N
 
 def save_resume(folder: Path, record: dict[str, Any]) -> None:
     """`record`: one value for each of RESUMED, tensors and plain values only."""
-    write_bytes(folder / "state" / "resume.pt", _torch_bytes({"format": FORMAT, **record}))
-
-
-def _torch_bytes(record: Any) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(record, buffer)
-    return buffer.getvalue()
+    write_bytes(folder / "state" / "resume.pt", torch_bytes({"format": FORMAT, **record}))
 
 
 def load_resume(folder: Path) -> dict[str, Any]:

@@ -1,9 +1,10 @@
 """A plain state dict on disk: safetensors, or what `torch.save` wrote. Tensors are read, nothing is executed."""
 
 import hashlib
+import io
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor
@@ -38,7 +39,14 @@ def read_state(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def torch_file(path: Path) -> Any:
+def torch_bytes(record: Any) -> bytes:
+    """What `torch.save` makes of tensors and plain values."""
+    buffer = io.BytesIO()
+    torch.save(record, buffer)
+    return buffer.getvalue()
+
+
+def torch_file(path: Path | IO[bytes]) -> Any:
     """What `torch.save` wrote, onto the CPU, without running code from it. A damaged file raises almost anything:
     pickle, zip, EOF, runtime errors; what torch warns of on the way is of its own inner workings."""
     with warnings.catch_warnings():

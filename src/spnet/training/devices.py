@@ -1,40 +1,19 @@
-"""Where a run computes and in which precision."""
+"""What a run computes on and in which precision."""
 
 import contextlib
 import ctypes
 import os
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import distributed
 
 from spnet.errors import UserError
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 """glibc's numbers (malloc.h) for: free top memory kept; extra memory asked for at a time; size served by mmap."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where one process of a run computes: its device, its rank among `world_size` processes."""
-
-    device: torch.device
-    rank: int = 0
-    world_size: int = 1
-
-
-def take_place(rank: int = 0, world_size: int = 1) -> Place:
-    """Where process `rank` of a run computes: a CUDA device of its own, else the processor."""
-    # cuDNN may pick algorithms that add up in another order each time; a resumed run must end in the same bits.
-    torch.backends.cudnn.deterministic = True
-    if not torch.cuda.is_available():
-        return Place(torch.device("cpu"), rank, world_size)
-    device = torch.device("cuda", rank if world_size > 1 else torch.cuda.current_device())
-    torch.cuda.set_device(device)
-    return Place(device, rank, world_size)
 
 
 def cores() -> int:
@@ -46,6 +25,8 @@ def refuse_devices(devices: int) -> None:
     """Raise `UserError` for more processes than there are devices, or cores where there is no CUDA device."""
     if devices < 1:
         raise UserError(f"--devices must be at least 1, not {devices}.")
+    if devices > 1 and distributed.is_torchelastic_launched():
+        raise UserError("--devices starts processes, and torchrun has started them: leave it out.")
     if devices == 1:
         return
     cuda = torch.cuda.device_count()
@@ -92,29 +73,3 @@ def autocast(precision: str, device: torch.device) -> Any:
     if precision == "bf16":
         return torch.autocast(device.type, dtype=torch.bfloat16)
     return contextlib.nullcontext()
-
-
-class MeanOverProcesses:
-    """Differentiable mean over processes: `step.reduce`. With one process it is the identity."""
-
-    def __init__(self, world_size: int) -> None:
-        self.world_size = world_size
-
-    def __call__(self, value: Tensor) -> Tensor:
-        if self.world_size == 1:
-            return value
-        from torch.distributed.nn.functional import all_reduce
-
-        return all_reduce(value) / self.world_size
-
-
-def average_gradients(parameters: list[torch.nn.Parameter], world_size: int) -> None:
-    """DDP by hand: every trainable parameter has a gradient (training is dense), so one flat all-reduce is enough."""
-    if world_size == 1:
-        return
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    flat = torch.cat([g.flatten() for g in gradients])
-    torch.distributed.all_reduce(flat)
-    flat /= world_size
-    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-        gradient.copy_(part.view_as(gradient))

@@ -12,6 +12,7 @@ from spnet.methods.base import Optimizer, Phase
 from spnet.network.dynamic import DynamicNetwork
 from spnet.training.capture import CapturedStep, Record, capturable
 from spnet.training.schedule import learning_rate, set_rate
+from spnet.training.sharing import ALONE, Sharing
 from spnet.training.step import TrainingStep
 from spnet.training.streams import Streams
 from spnet.training.tally import REMEDY, Tally
@@ -29,8 +30,7 @@ def train_epoch(
     streams: Streams,
     epoch_in_phase: int,
     precision: str,
-    rank: int = 0,
-    world_size: int = 1,
+    sharing: Sharing = ALONE,
     record: Record | None = None,
     out_of_time: Callable[[], bool] = lambda: False,
     moved: Callable[[float], None] = lambda share: None,
@@ -39,7 +39,7 @@ def train_epoch(
     it).
 
     Args:
-        rank, world_size: which of several processes this is; each takes its part of every batch.
+        sharing: how processes share every batch.
         record: how to capture the step; None takes every step as it is.
         moved: called after each step with the share of the epoch that is done.
     """
@@ -52,7 +52,7 @@ def train_epoch(
         streams=streams,
         epoch=epoch_in_phase,
         precision=precision,
-        world_size=world_size,
+        sharing=sharing,
     )
     tally = step.tally
     take = step if record is None else CapturedStep(step, streams.drawn_in_a_step, record)
@@ -64,7 +64,7 @@ def train_epoch(
             split,
             batch_size,
             streams.order,
-            part=(rank, world_size),
+            part=sharing.part,
             copies=phase.copies,
             augmented=augmentation is not None,
         )

@@ -87,9 +87,10 @@ class Journal:
         self._since = time.monotonic()
         return row
 
-    def _keep(self) -> None:
+    def record(self) -> dict[str, Any]:
+        """All that an exact resume needs."""
         loop = self.loop
-        record = {
+        return {
             "epoch": loop.done,
             "rows": [to_json(row) for row in self.rows],
             "net": loop.net.state_dict(),
@@ -98,4 +99,6 @@ class Journal:
             "previous_decisions": self.monitor.previous,
             "computed_with": asdict(self.computed_with),
         }
-        folder.save_resume(self.out, record)
+
+    def _keep(self) -> None:
+        folder.save_resume(self.out, self.record())

@@ -14,10 +14,12 @@ from spnet.runs import folder
 from spnet.runs.config import RunConfig
 from spnet.runs.resumed import check_progress, check_tensors, fit_optimizer
 from spnet.training.capture import cuda_graph
-from spnet.training.devices import Place, resolve_precision
+from spnet.training.devices import resolve_precision
+from spnet.training.distributed import Place
 from spnet.training.epoch import check_weights, train_epoch
 from spnet.training.parts import Parts
 from spnet.training.schedule import build_optimizer
+from spnet.training.sharing import Sharing, sharing_of
 from spnet.training.start import build
 from spnet.training.streams import Streams
 from spnet.training.tally import Tally
@@ -35,6 +37,7 @@ class Loop:
     augmentation: Augmentation | None
     phases: list[Phase]
     precision: str
+    sharing: Sharing
     done: int = 0
     optimizer: torch.optim.Optimizer | None = None
 
@@ -53,7 +56,9 @@ class Loop:
         method, net = build(config, dataset, place.device, init, note)
         augmentation = dataset.augmentation if training.augment else None
         precision = resolve_precision(training.precision, place.device)
-        return cls(config, place, parts, method, net, augmentation, method.phases(training.epochs), precision)
+        phases = method.phases(training.epochs)
+        sharing = sharing_of(place, training.batch_size, training.sync_batch_norm)
+        return cls(config, place, parts, method, net, augmentation, phases, precision, sharing)
 
     @property
     def epochs(self) -> int:
@@ -90,23 +95,23 @@ class Loop:
                 if epoch_in_phase == 0 and phase.on_start is not None:
                     phase.on_start(self.net)
                 self.optimizer = self._optimizer(phase)
-            tally = train_epoch(
-                self.net,
-                self.optimizer,
-                phase,
-                chosen,
-                self.parts.train,
-                batch_size=training.batch_size,
-                augmentation=self.augmentation,
-                streams=Streams(training.seed, epoch, self.place.device, self.place.rank),
-                epoch_in_phase=epoch_in_phase,
-                precision=self.precision,
-                rank=self.place.rank,
-                world_size=self.place.world_size,
-                record=cuda_graph if training.capture else None,
-                out_of_time=out_of_time,
-                moved=lambda share, before=epoch: moved(before + share),
-            )
+            with self.sharing.passes(self.net, self.method.state):
+                tally = train_epoch(
+                    self.net,
+                    self.optimizer,
+                    phase,
+                    chosen,
+                    self.parts.train,
+                    batch_size=training.batch_size,
+                    augmentation=self.augmentation,
+                    streams=Streams(training.seed, epoch, self.place.device, self.sharing),
+                    epoch_in_phase=epoch_in_phase,
+                    precision=self.precision,
+                    sharing=self.sharing,
+                    record=cuda_graph if training.capture else None,
+                    out_of_time=out_of_time,
+                    moved=lambda share, before=epoch: moved(before + share),
+                )
             if tally is None:
                 return
             tally.check()

@@ -66,8 +66,7 @@ def refuse(config: RunConfig, net: DynamicNetwork, phases: list[Phase], devices:
         raise UserError("a static network has no decisions to calibrate: choose a dynamic method, or drop the budget.")
     if training.capture:
         _refuse_capture(training, phases, devices, next(net.parameters()).device)
-    if devices > 1:
-        _refuse_sharing(training.batch_size, devices, time_limit)
+    refuse_sharing(training, devices, time_limit)
 
 
 def _refuse_capture(training: TrainingConfig, phases: list[Phase], devices: int, device: torch.device) -> None:
@@ -79,12 +78,28 @@ def _refuse_capture(training: TrainingConfig, phases: list[Phase], devices: int,
             raise UserError(f"the steps of phase '{phase.name}' cannot be replayed: drop capture.")
 
 
-def _refuse_sharing(batch_size: int, devices: int, time_limit: float | None) -> None:
+def refuse_sharing(training: TrainingConfig, devices: int, time_limit: float | None) -> None:
     """Raise `UserError` for what several processes cannot do together."""
-    if batch_size % devices or batch_size < 2 * devices:
+    if devices == 1:
+        return
+    each, words = (
+        (1, "one image") if training.sync_batch_norm else (2, "two images, whose statistics batch norm takes,")
+    )
+    if training.batch_size < each * devices:
         raise UserError(
-            f"batch_size {batch_size} cannot be shared by {devices} processes: take a multiple of that, and two images "
-            "for each."
+            f"batch_size {training.batch_size} cannot be shared by {devices} processes: take {words} for each at "
+            "least, or fewer processes."
         )
+    if training.compile and training.sync_batch_norm:
+        raise UserError("compiled blocks cannot add up over processes: set sync_batch_norm false, or drop compile.")
     if time_limit is not None:
         raise UserError("a time limit needs one process: several would stop at different steps.")
+
+
+def refuse_other_processes(training: TrainingConfig, before: int, now: int) -> None:
+    """Raise `UserError` where a run that goes on with another number of processes would be another run."""
+    if not training.sync_batch_norm and before not in (0, now):
+        raise UserError(
+            f"this run was begun by {before} processes with sync_batch_norm false, so its batch norms depend on their "
+            f"number: go on with {before}, not {now}."
+        )

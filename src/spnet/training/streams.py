@@ -12,24 +12,26 @@ import torch
 
 from spnet.network.dynamic import Noise
 from spnet.seeds import stream_seed
+from spnet.training.sharing import ALONE, Sharing
 
 
 class Streams:
-    """The generators of one epoch, on one device. Several processes share one order, of which each takes its part, and
-    nothing else."""
+    """The generators of one epoch, on one device. Several processes draw alike, each for its images; only modules that
+    bring their own randomness draw by process (`module_noise`)."""
 
-    def __init__(self, seed: int, epoch: int, device: torch.device, rank: int = 0) -> None:
-        def stream(name: str, rank: int = rank) -> torch.Generator:
-            generator = torch.Generator(device=device)
-            generator.manual_seed(stream_seed(seed, name, epoch, rank))
-            return generator
+    def __init__(self, seed: int, epoch: int, device: torch.device, sharing: Sharing = ALONE) -> None:
+        def seeded(generator: torch.Generator, name: str) -> torch.Generator:
+            return generator.manual_seed(stream_seed(seed, name, epoch, 0))
 
-        self.order = stream("order", rank=0)
+        def stream(name: str) -> torch.Generator:
+            return seeded(sharing.generator(device), name)
+
+        self.order = seeded(torch.Generator(device=device), "order")
         self.augmentation = stream("augmentation")
         self.student = Noise(gates=stream("student-gates"), dropout=stream("student-dropout"))
         self.teacher = Noise(gates=stream("teacher-gates"), dropout=stream("teacher-dropout"))
 
-        self.modules = stream_seed(seed, "modules", epoch, rank)
+        self.modules = stream_seed(seed, "modules", epoch, sharing.part[0])
 
     @contextmanager
     def module_noise(self) -> Iterator[None]:

@@ -109,12 +109,13 @@ class Photos:
         falls into change it. An unreadable photo is replaced by the next in the split.
 
         Args:
-            part: (k, n) takes every n-th photo of each batch from the k-th on: what one of n processes trains on.
+            part: (k, n) cuts each batch into n parts of neighbours and takes part k, from 0: what one of n processes
+                trains on.
             copies: views of each photo, adjacent.
             augmented: False shows the centre.
         """
-        first, every = part
-        batches = [batch[first::every] for batch in order_N.cpu().split(batch_size)]
+        rank, processes = part
+        batches = [batch.tensor_split(processes)[rank] for batch in order_N.cpu().split(batch_size)]
 
         def read(place: int) -> tuple[Tensor, int]:
             photo, place = self._readable(place)

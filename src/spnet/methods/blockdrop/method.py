@@ -138,8 +138,6 @@ class BlockDrop(Method):
         trace = net(batch.images, sampler=step.phase.sampler, noise=step.noise)
         advantage_B, watched = self_critical_advantage(net, batch, trace, self.config.finetune_penalty)
         policy = self_critical(trace.log_prob, advantage_B, reduction=self.config.finetune_reduction)
-        if self.config.finetune_reduction == "sum":
-            policy = policy * step.world_size
         classification = F.cross_entropy(trace.logits.float(), batch.labels)
         return Losses({"classification": classification, "policy": policy}, trace, watched)
 
@@ -190,7 +188,7 @@ def self_critical_advantage(
     for i, column_B in zip(gated, greedy, strict=True):
         path[i] = column_B
     with evaluating(net.backbone):
-        baseline = net(batch.images, sampler=KnownPath(torch.stack(path, 1)), heads=False)
+        baseline = net(batch.images, sampler=KnownPath(batch.mine(torch.stack(path, 1))), heads=False)
     drawn_BK, ran_BK = (torch.stack([run.decisions[:, i] for i in gated], 1) for run in (trace, baseline))
     reward_B, greedy_reward_B = (
         blockdrop_reward(run.logits.argmax(1) == batch.labels, taken_BK.sum(1), len(gated), penalty)

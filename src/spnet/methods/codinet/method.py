@@ -74,4 +74,4 @@ class CoDiNet(Method):
             losses.watched[name] = value.detach()
             if weight:
                 losses.terms[name] = weight * value
-        return add_rate_terms(losses, net, c, step)
+        return add_rate_terms(losses, net, c)

@@ -55,4 +55,4 @@ class Gated(Method):
 
     def objective(self, net: DynamicNetwork, batch: Batch, step: Step) -> Losses:
         losses = classification_loss(net, batch, step)
-        return add_rate_terms(losses, net, self.config, step)
+        return add_rate_terms(losses, net, self.config)

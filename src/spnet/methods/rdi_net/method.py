@@ -131,7 +131,7 @@ class RDINet(Method):
             value = self._contrast(losses.trace) if self.config.contrasts else self._match(losses.trace)
             losses.watched["relation"] = value.detach()
             losses.terms["relation"] = self.config.relation * value
-        return add_rate_terms(losses, net, self.config, step)
+        return add_rate_terms(losses, net, self.config)
 
     def _match(self, trace: Trace) -> Tensor:
         similarity_BB = SIMILARITIES[self.config.relation_similarity](trace)

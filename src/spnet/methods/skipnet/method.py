@@ -115,7 +115,7 @@ class SkipNet(Method):
 
     def supervise(self, net: DynamicNetwork, batch: Batch, step: Step) -> Losses:
         """Cross-entropy, and the rate terms if they are asked for."""
-        return add_rate_terms(classification_loss(net, batch, step), net, self.config, step)
+        return add_rate_terms(classification_loss(net, batch, step), net, self.config)
 
     def hybrid(self, net: DynamicNetwork, batch: Batch, step: Step) -> Losses:
         """Mean cross-entropy of the sampled paths + w * REINFORCE. The cross-entropy does not reach the gates' logits.
@@ -133,7 +133,7 @@ class SkipNet(Method):
         beta = c.skip_reward / len(parts) if c.prediction_reward is None else c.prediction_reward
         policy = reinforce(trace.log_prob, reward_to_go(rewards_BL, cross_entropy_B, beta, c.discount))
         if c.reinforce_reduction == "sum":
-            policy = policy * len(batch.labels) * step.world_size
+            policy = policy * len(batch.labels)
         terms = {"classification": cross_entropy_B.mean(), "reinforce": c.reinforce * policy}
         return Losses(terms, trace, {"skip_reward": rewards_BL.sum(1).mean()})
 

@@ -147,7 +147,7 @@ class SPNet(Wrapper):
                 stage_classification(trace.stage_logits, batch.labels, weights),
             )
         readings = evolution_readings(net, trace, c.evolution_form)
-        evolution = feature_evolution(readings, form=c.evolution_form, pairs=c.evolution_pairs, reduce=step.reduce)
+        evolution = feature_evolution(readings, form=c.evolution_form, pairs=c.evolution_pairs)
         terms["evolution"] = (evolution_weight, evolution)
         losses.watched["zero_steps"] = zero_step_share(readings, form=c.evolution_form, pairs=c.evolution_pairs)
         if path_weight or logits_weight:
