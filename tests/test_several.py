@@ -6,45 +6,45 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from together import TOGETHER, train
+from cases import Case
+from tiny import part, two_steps
+from together import LONG, OTHERS, Said, together, train
 from torch import Tensor
 from torch.nn.functional import batch_norm
 
+from spnet import create_model, data
 from spnet.cli import main
 from spnet.data import Augmentation, Split
 from spnet.data.augment import augment
+from spnet.errors import UserError
+from spnet.methods.static import Static
 from spnet.network.sampling import Bounded, GumbelSoft, Sampler, Uniform
 from spnet.routers.base import drop
+from spnet.runs.config import RunConfig
 from spnet.runs.record import read_metrics
 from spnet.shard import Shard, ShardGenerator
 from spnet.training import batch_norm as over_all
+from spnet.training.distributed import joined
+from spnet.training.fit import fit
+from spnet.training.sharing import Shared
 from spnet.training.streams import Streams
 
-TESTS = Path(__file__).parent
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "localhost"]
-SPNET = [sys.executable, "-m", "spnet"]
-TINY = [
-    "train",
-    "--method",
-    "convnet-aig",
-    "--backbone",
-    "resnet8",
-    "--subset",
-    "64",
-    "--batch-size",
-    "32",
-    "--validation",
-    "0",
-]
+TINY = ["train", "--method", "convnet-aig", "--backbone", "resnet8", "--subset", "64", "--batch-size", "32"]
+TINY += ["--validation", "0", "--static-share", "0"]
+forked = pytest.mark.skipif(torch.cuda.is_available(), reason="a process that has used CUDA cannot be forked")
 
 
-def quiet(command: list[str], **more: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", **more}
-    return subprocess.run(command, capture_output=True, text=True, env=environment)
+@pytest.fixture(scope="module", autouse=True)
+def warm(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Import once what forked processes would import each."""
+    import torch._dynamo  # noqa: F401  (by DDP)
+
+    train(Case("static", epochs=1), tmp_path_factory.mktemp("warm") / "run")
 
 
 # What an image meets does not depend on how many processes there are
@@ -129,57 +129,148 @@ def test_one_process_alone_normalises_as_torch_does(shape: tuple[int, ...], monk
 # The same losses, step by step
 
 
+def one_by_one(place: Path, cases: list[Case]) -> None:
+    for number, case in enumerate(cases):
+        train(case, place / str(number))
+
+
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("alone")
-    for number, case in enumerate(TOGETHER):
-        train(case, number, place)
+    one_by_one(place, [*LONG, *OTHERS])
     return place
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("processes", [2, 3])
-def test_processes_take_the_steps_of_one(processes: int, alone: Path, tmp_path: Path):
-    """Every method, the batch shared unevenly: each loss term of each step, what shares of the gradient they have, and
-    what the trained network does, are those of one process."""
-    done = quiet([*TORCHRUN, f"--nproc-per-node={processes}", str(TESTS / "together.py"), str(tmp_path)])
-    assert done.returncode == 0, done.stderr
-    for number, case in enumerate(TOGETHER):
+@forked
+@pytest.mark.parametrize(("processes", "cases"), [(2, [*LONG, *OTHERS]), (3, LONG)], ids=["two", "three"])
+def test_processes_take_the_steps_of_one(processes: int, cases: list[Case], alone: Path, tmp_path: Path):
+    """The batch is shared unevenly: each loss term, what shares of the gradient they have, and what the trained network
+    does, are those of one process."""
+    assert together(processes, lambda rank: one_by_one(tmp_path, cases)) == [None] * processes
+    for number, case in enumerate(cases):
         ours, theirs = (read_metrics(place / str(number)) for place in (alone, tmp_path))
         assert len(ours) == len(theirs) == case.epochs
         for one, several in zip(ours, theirs, strict=True):
-            wrong = f"{case}, step {one.epoch}"
-            assert several.losses == pytest.approx(one.losses, rel=1e-5, abs=1e-5), wrong
-            assert several.watched == pytest.approx(one.watched, rel=1e-4, abs=1e-5), wrong
-            assert several.gradient_share == pytest.approx(one.gradient_share, abs=1e-4), wrong
-            assert several.train_accuracy == pytest.approx(one.train_accuracy), wrong
-            assert several.train_images == one.train_images, wrong
-    for rank in range(processes):
-        said = (tmp_path / f"refused-{rank}").read_text()
-        assert said.startswith(f"process 2 of {processes} differs from the first in its versions: spnet 1, not spnet 0")
+            where = f"{case}, epoch {one.epoch}"
+            assert several.losses == pytest.approx(one.losses, rel=1e-5, abs=1e-5), where
+            assert several.watched == pytest.approx(one.watched, rel=1e-4, abs=1e-5), where
+            assert several.gradient_share == pytest.approx(one.gradient_share, abs=1e-4), where
+            assert several.train_accuracy == pytest.approx(one.train_accuracy), where
+            assert several.train_images == one.train_images, where
+            assert several.loss == pytest.approx(sum(several.losses.values())), where
+
+
+@pytest.mark.slow
+@forked
+def test_batch_norm_by_process_is_another_training_for_another_number(tmp_path: Path, alone: Path):
+    run, case = tmp_path / "run", replace(LONG[0], settings={"sync_batch_norm": False}, epochs=2)
+    assert together(2, lambda rank: train(case, run)) == [None, None]
+    one, apart = (read_metrics(place)[0].loss for place in (alone / "0", run))
+    assert abs(one - apart) > 1e-4
+    (run / "result.json").unlink()
+    with pytest.raises(UserError, match="begun by 2 processes with sync_batch_norm false"):
+        train(case, run, resume=True)
+
+
+# They agree, or say why not
+
+
+@forked
+def test_a_difference_is_said_by_all(tmp_path: Path):
+    def meet(rank: int) -> object:
+        with joined() as place:
+            assert place.from_first(lambda: f"from {rank}") == "from 0"
+            place.refuse_differences(versions=f"spnet {rank // 2}")
+
+    answers = together(3, meet)
+    said = [str(answer) for answer in answers if answer is not None]
+    assert said and set(said) == {
+        "process 3 of 3 differs from the first in its versions: spnet 1, not spnet 0; give every process the same."
+    }
+
+
+@forked
+@pytest.mark.parametrize("other", [{"settings": {"target": 0.5}}, {"train": 60}])
+def test_processes_with_other_settings_or_images_train_nothing(other: dict, tmp_path: Path):
+    def start(rank: int) -> object:
+        mine = other if rank else {}
+        config = RunConfig(
+            "spnet", "", "resnet8", "digits", {"batch_size": 8, "validation": 0.0, **mine.get("settings", {})}
+        )
+        fit(config, part(data.load("digits"), train=mine.get("train", 64), test=20), tmp_path / "run")
+
+    (said, *_) = [answer for answer in together(2, start) if answer is not None]
+    assert isinstance(said, UserError) and "process 2 of 2 differs from the first in its" in str(said)
+    assert not (tmp_path / "run").exists()
+
+
+@forked
+def test_who_is_left_says_so_and_does_not_hang():
+    def meet(rank: int) -> object:
+        with joined() as place:
+            if rank:
+                os._exit(1)
+            place.refuse_differences(nothing=0)
+
+    said, nothing = together(2, meet)
+    assert isinstance(said, UserError) and str(said).startswith(
+        "another process of this run has ended; the run goes on"
+    )
+    assert nothing is None
+
+
+@forked
+def test_a_parameter_that_does_nothing_is_refused():
+    """DDP waits for the gradient of every parameter."""
+
+    def start(rank: int) -> object:
+        net = create_model("resnet8", "static", in_channels=1, image_size=8)
+        net.backbone.register_parameter("idle", torch.nn.Parameter(torch.zeros(1)))
+        sharing = Shared(Shard(4, rank, 2))
+        with joined(), sharing.passes(net, torch.nn.Module()):
+            two_steps(net, Static().phases(1)[0], sharing=sharing)
+
+    (said, *_) = [answer for answer in together(2, start) if answer is not None]
+    assert isinstance(said, UserError) and str(said).startswith(
+        "'backbone.idle' takes no part in what this network says"
+    )
+
+
+@forked
+def test_the_first_process_speaks_for_all_and_another_where_it_alone_fails(tmp_path: Path):
+    tiny = [*TINY, "--epochs", "1", "--out", str(tmp_path / "run")]
+    first, second = together(2, lambda rank: Said(lambda: main(tiny)))
+    assert first.code == second.code == 0
+    assert "test accuracy" in first.out and first.err.count("epoch ") == 1
+    assert not second.out and not second.err
+
+    def without_data(rank: int) -> Said:
+        lacking = ["--data", f"folder:{tmp_path}/away"] if rank else []
+        return Said(lambda: main([*TINY, *lacking, "--out", str(tmp_path / "other")]))
+
+    waiting, failed = together(2, without_data)
+    assert waiting is None and failed.code == 2 and not failed.out
+    (line,) = failed.err.splitlines()
+    assert line.startswith("spnet: ") and "away" in line and line.endswith("(process 2 of 2)")
+    assert not (tmp_path / "other").exists()
 
 
 # They end together, and go on
 
 
-def weights(run: Path) -> bytes:
-    return (run / "model.safetensors").read_bytes()
-
-
 @pytest.mark.slow
+@forked
 def test_a_killed_process_ends_the_run_in_one_line_and_it_goes_on_bit_for_bit(tmp_path: Path):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    flags = ["--with", "spnet", "--epochs", "12", "--devices", "2"]
-    done = quiet([*SPNET, *TINY, *flags, "--out", str(whole), "--json"])
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["train_images"] == 12 * 64  # one object, of the first process
-    assert len((whole / "metrics.jsonl").read_text().splitlines()) == 12
-    assert (whole / "report.html").is_file()
+    flags = [*TINY, "--with", "spnet", "--epochs", "12"]
+    done = together(2, lambda rank: Said(lambda: main([*flags, "--out", str(whole)])))
+    assert [said.code for said in done] == [0, 0]
 
-    command = [*SPNET, *TINY, *flags, "--out", str(cut)]
+    command = [sys.executable, "-m", "spnet", *flags, "--threads", "1", "--devices", "2", "--out", str(cut)]
     leader = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert leader.stderr is not None
-    while "epoch   3" not in (line := leader.stderr.readline()):
+    while "epoch   2" not in (line := leader.stderr.readline()):
         assert line, "ended by itself"
     task = Path(f"/proc/{leader.pid}/task/{leader.pid}/children")
     if not task.is_file():
@@ -195,11 +286,12 @@ def test_a_killed_process_ends_the_run_in_one_line_and_it_goes_on_bit_for_bit(tm
     assert err.splitlines()[-1].startswith("spnet: process 2 of 2 ended (signal 9); the run goes on with --resume")
     assert "Traceback" not in err and err.count("spnet: ") == 1
     assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
+    assert not (cut / "result.json").exists()
 
-    done = quiet([*SPNET, "train", "--resume", str(cut), "--devices", "2"])
-    assert done.returncode == 0, done.stderr
-    assert "not in the same bits" not in done.stderr
-    assert weights(cut) == weights(whole)
+    first, _ = together(2, lambda rank: Said(lambda: main(["train", "--resume", str(cut), "--json"])))
+    assert first.code == 0 and "not in the same bits" not in first.err
+    assert json.loads(first.out)["train_images"] == 12 * 64  # one object, of the first process
+    assert (cut / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
 
 
 def spawned(pid: int) -> bool:
@@ -207,28 +299,14 @@ def spawned(pid: int) -> bool:
 
 
 @pytest.mark.slow
-def test_another_number_of_processes_goes_on_and_says_so(tmp_path: Path):
-    """The steps are the same up to rounding; with batch norm by process they are not, and it is refused."""
-    run = tmp_path / "run"
-    done = quiet([*TORCHRUN, "--nproc-per-node=3", "-m", "spnet", *TINY, "--epochs", "1", "--out", str(run)])
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.count("epoch ") == 1 and done.stdout.count("test accuracy") == 1  # the others are silent
-
-
-@pytest.mark.slow
-def test_data_that_one_process_lacks_are_one_line(tmp_path: Path):
-    script = tmp_path / "script.py"
-    script.write_text(
-        "import os, sys\nfrom spnet.cli import main\n"
-        f"data = 'digits' if os.environ['RANK'] == '0' else 'folder:{tmp_path}/away'\n"
-        f"sys.exit(main({TINY!r} + ['--epochs', '1', '--data', data, '--out', '{tmp_path}/run']))\n"
-    )
-    done = quiet([*TORCHRUN, "--nproc-per-node=2", str(script)])
-    assert done.returncode != 0
-    said = [line for line in done.stderr.splitlines() if line.startswith("spnet: ")]
-    assert len(said) == 1 and "away" in said[0] and said[0].endswith("(process 2 of 2)")
-    assert "exitcode  : 2" in done.stderr  # of the process; torchrun's own is 1
-    assert not (tmp_path / "run").exists()
+def test_a_taken_folder_is_refused_once(trained: Path) -> None:
+    """By real processes, in a job of one task, whose environment does not matter: nothing comes after the one line."""
+    job = {"SLURM_NTASKS": "1", "SLURM_JOB_ID": "7", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
+    command = [sys.executable, "-m", "spnet", "train", "--devices", "2", "--out", str(trained)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **job})
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.splitlines()[-1].startswith(f"spnet: {trained} holds a run already")
+    assert "Traceback" not in done.stderr and done.stderr.count("spnet: ") == 1
 
 
 # What cannot be shared
@@ -264,11 +342,7 @@ def test_more_processes_than_the_machine_has_cores_are_refused(capsys: pytest.Ca
     assert line.startswith("spnet: --devices 6400: one process each, and ") and "take at most" in line
 
 
-@pytest.mark.slow
-def test_a_taken_folder_is_refused_once(trained: Path) -> None:
-    """By real processes, in a job of one task, whose environment does not matter: nothing comes after the one line."""
-    job = {"SLURM_NTASKS": "1", "SLURM_JOB_ID": "7", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
-    done = quiet([*SPNET, "train", "--devices", "2", "--out", str(trained)], **job)
-    assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr.splitlines()[-1].startswith(f"spnet: {trained} holds a run already")
-    assert "Traceback" not in done.stderr and done.stderr.count("spnet: ") == 1
+def test_devices_and_torchrun_are_not_both_asked(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job")
+    assert main(["train", "--devices", "2"]) == 2
+    assert "torchrun has started them: leave it out" in capsys.readouterr().err

@@ -16,6 +16,7 @@ from spnet.methods.base import Batch, Method, Optimizer, Phase
 from spnet.network.dynamic import DynamicNetwork
 from spnet.training.epoch import train_epoch
 from spnet.training.schedule import build_optimizer
+from spnet.training.sharing import ALONE, Sharing
 from spnet.training.step import freeze
 from spnet.training.streams import Streams
 
@@ -130,7 +131,7 @@ def phase_named(method: Method, name: str, epochs: int = 20) -> Phase:
     return next(phase for phase in method.phases(epochs) if phase.name == name)
 
 
-def two_steps(net: DynamicNetwork, phase: Phase, batch: int = 4) -> None:
+def two_steps(net: DynamicNetwork, phase: Phase, batch: int = 4, sharing: Sharing = ALONE) -> None:
     """Two optimisation steps, as the training loop takes them."""
     split = Split(
         torch.randint(0, 256, (2 * batch, *SHAPE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)),
@@ -147,9 +148,10 @@ def two_steps(net: DynamicNetwork, phase: Phase, batch: int = 4) -> None:
         split,
         batch_size=batch,
         augmentation=Augmentation(1, False),
-        streams=Streams(0, 0, torch.device("cpu")),
+        streams=Streams(0, 0, torch.device("cpu"), sharing),
         epoch_in_phase=0,
         precision="fp32",
+        sharing=sharing,
     )
 
 

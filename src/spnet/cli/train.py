@@ -194,7 +194,7 @@ def _train(args: argparse.Namespace, config: Any, asked: bool) -> dict[str, Any]
         )
     if outcome.result is None:
         gained = len(outcome.rows) - outcome.begun_at
-        if not gained:
+        if not gained and args.time_limit is not None:
             print(f"spnet: {_stalled(args, outcome.rows)}", file=sys.stderr)
         return {"run": str(out), "finished": False, "epochs_done": len(outcome.rows), "epochs_gained": gained}
     from spnet.report import write_report

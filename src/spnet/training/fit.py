@@ -10,6 +10,7 @@ import shlex
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,8 @@ Report = Callable[[EpochRow], None]
 
 @dataclass
 class Outcome:
-    """`finished` is False when the time limit stopped the run; `result` is then None.
+    """`finished` is False when the time limit stopped the run; `result` is then None, as it is in other processes than
+    the first.
 
     `begun_at`: epochs that were done before this call.
     """
@@ -163,9 +165,7 @@ def _train(
         if place.world_size > 1:
             place.from_first(lambda: torch_bytes(journal.record()))
         for phase, tally in loop.train(out_of_time, moved):
-            row = journal.add(phase, tally)
-            place.from_first(lambda: None)
-            report(row)
+            report(place.from_first(partial(journal.add, phase, tally)))
             if loop.done < loop.epochs and out_of_time(journal.longest):
                 break
         rows, result = journal.rows, None
@@ -194,8 +194,8 @@ def _settings(config: RunConfig) -> tuple[object, ...]:
 
 def _follow(loop: Loop) -> Outcome:
     """The part of another process than the first: every step, from the state that the first one starts with."""
-    begun = loop.place.from_first(bytes)
+    place = loop.place
+    begun: bytes = place.from_first(bytes)
     loop.go_to(torch_file(io.BytesIO(begun)), Path("state"))
-    for _ in loop.train():
-        loop.place.from_first(lambda: None)  # until the epoch is on disk
-    return Outcome(loop.net, [], False)
+    rows = [place.from_first(EpochRow) for _ in loop.train()]  # each when it is on disk
+    return Outcome(loop.net, rows, finished=True)

@@ -3,7 +3,8 @@
 Each passes its own neighbours of the batch through the network (`spnet.shard`). What the network gives is put together
 as it leaves the network, so that an objective sees the trace and the labels of the whole batch and no loss knows of
 processes: rates, pairs, sums over a batch and queues are those of one process. DDP averages the gradients. The price: a
-pass sends its trace (about one number a channel and block for each image), and every process works out all losses.
+pass sends its trace (about one number a channel and block for each image), and every process works out all losses. What
+a network says and no loss reads gets a gradient of zero, where one process gives it none: weight decay reaches it.
 """
 
 import contextlib
@@ -113,8 +114,8 @@ class Shared:
         idle = [name for name, value in net.named_parameters() if value.requires_grad and value.grad is None]
         if idle:
             raise UserError(
-                f"'{idle[0]}' takes no part in the losses of this run, which several processes cannot share: train on "
-                "one device, or give a weight to the loss that reads it."
+                f"'{idle[0]}' takes no part in what this network says of images, which several processes cannot share: "
+                "train on one device, or take it out of the network."
             )
 
     def mean(self, gradients: Sequence[Tensor]) -> Sequence[Tensor]:
