@@ -145,8 +145,8 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @forked
 @pytest.mark.parametrize(("processes", "cases"), [(2, [*LONG, *OTHERS]), (3, LONG)], ids=["two", "three"])
 def test_processes_take_the_steps_of_one(processes: int, cases: list[Case], alone: Path, tmp_path: Path):
-    """The batch is shared unevenly: each loss term, what shares of the gradient they have, and what the trained network
-    does, are those of one process."""
+    """Twenty steps, the batch shared unevenly: each loss term, what shares of the gradient they have, and what the
+    trained network does, are those of one process."""
     assert together(processes, lambda rank: one_by_one(tmp_path, cases)) == [None] * processes
     for number, case in enumerate(cases):
         ours, theirs = (read_metrics(place / str(number)) for place in (alone, tmp_path))
@@ -155,7 +155,7 @@ def test_processes_take_the_steps_of_one(processes: int, cases: list[Case], alon
             where = f"{case}, epoch {one.epoch}"
             assert several.losses == pytest.approx(one.losses, rel=1e-5, abs=1e-5), where
             assert several.watched == pytest.approx(one.watched, rel=1e-4, abs=1e-5), where
-            assert several.gradient_share == pytest.approx(one.gradient_share, abs=1e-4), where
+            assert several.gradient_share == pytest.approx(one.gradient_share, abs=1e-3), where
             assert several.train_accuracy == pytest.approx(one.train_accuracy), where
             assert several.train_images == one.train_images, where
             assert several.loss == pytest.approx(sum(several.losses.values())), where

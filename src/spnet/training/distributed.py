@@ -1,5 +1,6 @@
 """The processes of one run, started by `torchrun` or by `--devices`: where each computes, how they meet and agree."""
 
+import atexit
 import contextlib
 import os
 from collections.abc import Callable, Iterator
@@ -91,7 +92,9 @@ def of_several() -> bool:
 
 @contextlib.contextmanager
 def joined() -> Iterator[Place]:
-    """This process's place in its run. Of several, they meet here and part when the block ends.
+    """This process's place in its run; of several, once all have met.
+
+    They meet once and stay together until they end: what comes next in a program finds them there.
 
     Raises:
         UserError: their versions differ; or another one ended while the block ran.
@@ -99,18 +102,32 @@ def joined() -> Iterator[Place]:
     if not of_several() and not distributed.is_initialized():
         yield take_place()
         return
-    with contextlib.ExitStack() as stack:
-        if not distributed.is_initialized():
-            backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-            with _lost_is_said():
-                distributed.init_process_group(backend, timeout=STEP)
-            stack.callback(distributed.destroy_process_group)
+    with _lost_is_said():
+        yield _meet()
+
+
+_met: dict[str, Any] = {}
+"""The group that this process is in, and its place there."""
+
+
+def _meet() -> Place:
+    if not distributed.is_initialized():
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        distributed.init_process_group(backend, timeout=STEP)
+        atexit.register(part)
+    if _met.get("group") is not distributed.group.WORLD:
         rank, world_size = distributed.get_rank(), distributed.get_world_size()
-        with _lost_is_said():
-            patient = distributed.new_group(backend="gloo", timeout=PATIENCE)
-            place = take_place(rank, world_size, int(os.environ.get("LOCAL_RANK", rank)), patient)
-            place.refuse_differences(versions=f"spnet {__version__}, torch {torch.__version__}")
-            yield place
+        patient = distributed.new_group(backend="gloo", timeout=PATIENCE)
+        place = take_place(rank, world_size, int(os.environ.get("LOCAL_RANK", rank)), patient)
+        place.refuse_differences(versions=f"spnet {__version__}, torch {torch.__version__}")
+        _met.update(group=distributed.group.WORLD, place=place)
+    return _met["place"]
+
+
+def part() -> None:
+    """Leave the others, at the end of this process."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from spnet.errors import UserError
-from spnet.training.distributed import LostError
+from spnet.training.distributed import LostError, part
 
 GRACE = 3.0
 """Seconds in which a process that has failed waits for the launcher to see which one failed first."""
@@ -99,6 +99,7 @@ def _work(order: bytes, writers: Sequence[Connection], threads: int) -> None:
         if rank > 0 or isinstance(error, LostError):
             time.sleep(GRACE)
         raise SystemExit(2) from None
+    part()
     if rank == 0:
         say((DONE, result))
 
