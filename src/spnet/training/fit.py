@@ -90,6 +90,7 @@ def fit(
     refuse_devices(devices)
     if devices > 1:
         refuse_sharing(config.training, devices, time_limit)
+        _before(out, resume)  # refused at once, not by each process
         arguments = {"config": config, "dataset": dataset, "out": out, "init": init, "resume": resume}
         told = {"report": report, "moved": moved, "note": note}
         found = on_devices(devices, _on_a_device, {**arguments, "data_at": data_at}, told)

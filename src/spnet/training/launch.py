@@ -64,7 +64,7 @@ def on_devices(
         with mail, _launcher_is_quiet():
             elastic_launch(config, _work)(order, [writer for _, writer in pipes], torch.get_num_threads())
     except ChildFailedError as failed:
-        raise _why(failed, mail.of(FAILED), devices) from failed
+        raise why(failed, mail.of(FAILED), devices) from failed
     except SignalException as error:
         signal.raise_signal(error.sigval)  # as if it had met no launcher: Ctrl-C is a KeyboardInterrupt again
     if mail.error is not None:
@@ -72,7 +72,7 @@ def on_devices(
     return mail.of(DONE)[0]
 
 
-def _why(failed: Any, said: dict[int, Exception], devices: int) -> Exception:
+def why(failed: Any, said: dict[int, Exception], devices: int) -> Exception:
     """The error to raise for the processes that failed: of one that was killed, else what the first of them says."""
     rank, process = next(iter(failed.failures.items()))
     if process.exitcode >= 0 and said:
@@ -163,15 +163,17 @@ class _Mail:
 @contextlib.contextmanager
 def _launcher_is_quiet() -> Iterator[None]:
     """The launcher speaks of signals and tracebacks, and takes the handlers of signals for itself."""
-    log = logging.getLogger("torch.distributed.elastic")
-    level = log.level
+    logs = [logging.getLogger(name) for name in logging.root.manager.loggerDict if name.startswith("torch.")]
+    speaking = [log for log in logs if not log.disabled]
     taken = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT]
     handlers = {number: signal.getsignal(number) for number in taken}
-    log.setLevel(logging.CRITICAL)
+    for log in speaking:
+        log.disabled = True
     try:
         yield
     finally:
-        log.setLevel(level)
+        for log in speaking:
+            log.disabled = False
         if threading.current_thread() is threading.main_thread():
             for number, handler in handlers.items():
                 signal.signal(number, handler)
