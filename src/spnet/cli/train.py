@@ -46,13 +46,7 @@ def configure(parser: Parser, argv: list[str]) -> None:
         help="continue the run in DIR; to train a finished one longer, start anew from it: --init DIR --epochs N",
     )
     parser.add_argument("--time-limit", type=float, metavar="SECONDS", help="stop in time with a resumable folder")
-    parser.add_argument(
-        "--devices",
-        type=int,
-        default=1,
-        metavar="N",
-        help="processes to start, one a device; on several machines: torchrun ... -m spnet train",
-    )
+    parser.add_argument("--devices", type=int, default=1, metavar="N", help="processes to start, one a device")
     add_threads(parser, " of each process")
     add_loading(parser)
     named, _ = parser.parse_known_args([a for a in argv if a not in ("-h", "--help")])
