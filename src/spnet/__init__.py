@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from spnet.backbones.adapters.find import find_blocks
     from spnet.build import create_model
     from spnet.door import calibrate, evaluate, export, train
+    from spnet.inference.batch.predict import predict_files
     from spnet.inference.cascade import Cascade
     from spnet.inference.engine import Engine
     from spnet.make import make_dynamic
@@ -38,6 +39,7 @@ _HOMES = {
     "list_methods": "spnet.methods",
     "load": "spnet.runs.open",
     "make_dynamic": "spnet.make",
+    "predict_files": "spnet.inference.batch.predict",
     "register_adapter": "spnet.backbones.adapters",
     "train": "spnet.door",
 }
@@ -80,6 +82,7 @@ __all__ = [
     "load",
     "losses",
     "make_dynamic",
+    "predict_files",
     "register_adapter",
     "train",
 ]

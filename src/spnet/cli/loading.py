@@ -20,10 +20,14 @@ def _gigabytes(text: str) -> float:
     return value
 
 
-def add_loading(parser: argparse.ArgumentParser) -> None:
+def add_workers(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--workers", type=_workers, default=1, metavar="N", help="threads that decode photos; default 1"
     )
+
+
+def add_loading(parser: argparse.ArgumentParser) -> None:
+    add_workers(parser)
     parser.add_argument(
         "--cache-gb",
         type=_gigabytes,

@@ -1,4 +1,4 @@
-"""`spnet predict`: class, probability, path and cost of single pictures."""
+"""`spnet predict`: class, probability, path and cost of pictures; of whole archives see `spnet.cli.archive`."""
 
 import argparse
 import os
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spnet.cli import Parser
+from spnet.cli.archive import add_archive, describe_archive, is_archive, names_archive, run_archive
 from spnet.cli.named import HELP, open_named
 from spnet.cli.rules import add_rules, rules_of
 
@@ -23,20 +24,21 @@ def configure(parser: Parser, argv: list[str]) -> None:
     parser.add_argument(
         "images",
         metavar="IMAGE",
-        nargs="+",
+        nargs="*" if names_archive(argv) else "+",
         help="picture files, or folders: every picture in them and in their inner folders. Pictures that cannot be "
         "read are named on stderr and make the exit code 2; the others are classified",
     )
     parser.add_argument(
         "--executor",
-        default="branching",
         metavar="E",
-        help="masked, branching, gathered, onnx or auto (default branching: made for single pictures)",
+        help="masked, branching, gathered, onnx or auto (default branching, made for single pictures; for archives "
+        "auto)",
     )
     parser.add_argument(
         "--draw", metavar="FILE", help="draw the first pictures with the blocks they ran: a .png, .svg or .pdf file"
     )
     add_rules(parser)
+    add_archive(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -46,10 +48,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from spnet.report import paths
     from spnet.terminal import say
 
+    archive = is_archive(args)
     if args.draw:
         paths.check_file(Path(args.draw))
     named = open_named(args.run)
-    engine = Engine(named.net, args.executor, expected_cost=named.cost, **rules_of(args))
+    if archive:
+        return run_archive(args, named)
+    engine = Engine(named.net, args.executor or "branching", expected_cost=named.cost, **rules_of(args))
     channels, height, width = engine.model.input_shape
     classes = engine.model.classes or [str(label) for label in range(engine.model.num_classes)]
     predictions, failures, walked = [], [], []
@@ -129,6 +134,8 @@ def _pictures(names: list[str]) -> Iterator[str]:
 def describe(result: dict[str, Any]) -> str:
     from spnet.terminal import printable
 
+    if "out" in result:
+        return describe_archive(result)
     lines = []
     for p in result["predictions"]:
         lines.append(

@@ -32,14 +32,14 @@ def read_file(file: Path, spec: Spec) -> tuple[np.ndarray, np.ndarray, tuple[str
 
     UserError for a file that is corrupt or empty, lacks a column, or holds a null or a picture that does not decode.
     """
-    with _readable(file):
+    with readable(file):
         import pyarrow.parquet as pq
 
         parquet = pq.ParquetFile(file)
         with parquet:
             schema = parquet.schema_arrow
-            image_column = _column(file, schema, IMAGE_COLUMNS)
-            label_column = _column(file, schema, LABEL_COLUMNS)
+            image_column = column_named(file, schema, IMAGE_COLUMNS)
+            label_column = column_named(file, schema, LABEL_COLUMNS)
             _check_types(file, schema.field(image_column), schema.field(label_column))
             if parquet.metadata.num_rows == 0:
                 raise UserError(f"'{file}' has no rows; give a file with images")
@@ -52,13 +52,13 @@ def read_file(file: Path, spec: Spec) -> tuple[np.ndarray, np.ndarray, tuple[str
 def encoded_columns(file: Path) -> tuple[Any, np.ndarray, tuple[str, ...] | None]:
     """(the column of encoded pictures, labels int64 (N,), class names if the file carries them). Nothing is decoded.
     UserError as of `read_file`."""
-    with _readable(file):
+    with readable(file):
         import pyarrow.parquet as pq
 
         with pq.ParquetFile(file, memory_map=True) as parquet:
             schema = parquet.schema_arrow
-            image_column = _column(file, schema, IMAGE_COLUMNS)
-            label_column = _column(file, schema, LABEL_COLUMNS)
+            image_column = column_named(file, schema, IMAGE_COLUMNS)
+            label_column = column_named(file, schema, LABEL_COLUMNS)
             _check_types(file, schema.field(image_column), schema.field(label_column))
             if parquet.metadata.num_rows == 0:
                 raise UserError(f"'{file}' has no rows; give a file with images")
@@ -100,7 +100,7 @@ def _decode(
             cells = batch.column(image_column).to_pylist()
             for cell, label in zip(cells, batch.column(label_column).to_pylist(), strict=True):
                 name = row_name(file, len(labels))
-                data = cell["bytes"] if isinstance(cell, dict) else cell
+                data = encoded(cell)
                 if data is None:
                     raise UserError(f"{name} has no image bytes in column '{image_column}'; remove the row")
                 check_label(label, name, label_column)
@@ -111,12 +111,18 @@ def _decode(
     return images_NCHW, np.array(labels, dtype=np.int64)
 
 
-def row_name(file: Path, row: int) -> str:
+def encoded(cell: Any) -> bytes | None:
+    """The encoded picture in a cell of either layout."""
+    return cell["bytes"] if isinstance(cell, dict) else cell
+
+
+def row_name(file: Path | str, row: int) -> str:
     """How errors name a row."""
     return f"row {row} (counted from 0) of '{file}'"
 
 
-def _column(file: Path, schema: Any, wanted: tuple[str, ...]) -> str:
+def column_named(file: Path, schema: Any, wanted: tuple[str, ...]) -> str:
+    """The first of the names that the file has; UserError if it has none."""
     for name in wanted:
         if name in schema.names:
             return name
@@ -124,7 +130,8 @@ def _column(file: Path, schema: Any, wanted: tuple[str, ...]) -> str:
     raise UserError(f"'{file}' has no column '{wanted[0]}' (or '{wanted[1]}'; it has: {there}); rename the column")
 
 
-def _check_types(file: Path, image: Any, label: Any) -> None:
+def check_image_type(file: Path, image: Any) -> None:
+    """UserError unless a column's field can hold encoded pictures."""
     import pyarrow.types as types
 
     kind = image.type
@@ -132,12 +139,18 @@ def _check_types(file: Path, image: Any, label: Any) -> None:
         kind = kind.field("bytes").type
     if not (types.is_binary(kind) or types.is_large_binary(kind)):
         raise UserError(f"'{file}': column '{image.name}' is {image.type}; it must be binary or struct<bytes, path>")
+
+
+def _check_types(file: Path, image: Any, label: Any) -> None:
+    import pyarrow.types as types
+
+    check_image_type(file, image)
     if not types.is_integer(label.type):
         raise UserError(f"'{file}': column '{label.name}' is {label.type}; it must be integers 0, 1, 2, ...")
 
 
 @contextmanager
-def _readable(file: Path) -> Iterator[None]:
+def readable(file: Path) -> Iterator[None]:
     """Turn what pyarrow raises on a broken file into a UserError."""
     from pyarrow import ArrowException
 

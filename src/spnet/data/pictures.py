@@ -28,13 +28,25 @@ def read_picture(path: str | Path, in_channels: int, image_size: tuple[int, int]
     sizes as width x height. UserError if the file is missing, unreadable or truncated, or if the network takes
     neither grey (1) nor colour (3) pictures.
     """
+    path = Path(path)
+    return picture_for(path, f"'{path}'", in_channels, image_size)
+
+
+def takes_pictures(in_channels: int) -> None:
+    """UserError if a network with so many input channels takes neither grey (1) nor colour (3) pictures."""
     if in_channels not in (1, 3):
         raise UserError(f"a network with {in_channels} input channels takes no pictures; use one with 1 or 3")
-    path = Path(path)
-    if not os.path.isfile(path):  # too long a name is none
-        what = "is no regular file" if os.path.exists(path) else "is not there"
-        raise UserError(f"there is no image file '{path}': it {what}; check the path")
-    picture, notes = open_picture(path, f"'{path}'")
+
+
+def picture_for(
+    source: Path | bytes, name: str, in_channels: int, image_size: tuple[int, int]
+) -> tuple[Tensor, str | None]:
+    """`read_picture` of a file or of its bytes; `name` stands for it in errors."""
+    takes_pictures(in_channels)
+    if isinstance(source, Path) and not os.path.isfile(source):  # too long a name is none
+        what = "is no regular file" if os.path.exists(source) else "is not there"
+        raise UserError(f"there is no image file {name}: it {what}; check the path")
+    picture, notes = open_picture(source, name)
     colour = in_channels == 1 and has_colour(planes(picture))
     height, width = image_size
     if picture.size != (width, height):

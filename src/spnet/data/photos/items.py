@@ -6,6 +6,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from spnet.data.parquet_file import encoded, row_name
+
 
 class Items(Protocol):
     def __len__(self) -> int: ...
@@ -49,4 +51,4 @@ class Rows:
         file, column = self.columns[part]
         row = index - int(self.starts[part])
         cell = column[row].as_py()
-        return f"row {row} (counted from 0) of '{file}'", (cell["bytes"] if isinstance(cell, dict) else cell) or b""
+        return row_name(file, row), encoded(cell) or b""

@@ -3,22 +3,16 @@
 Shapes: n photos of the split, B photos of a batch, R = B * copies, S the side of what the network sees.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from spnet.data.dataset import Augmentation, Split
+from spnet.data.photos.ahead import read_ahead
 from spnet.data.photos.reader import Reader
 from spnet.data.photos.views import centre, random_part
 from spnet.seeds import stream_seed
-
-T = TypeVar("T")
-AHEAD = 2
-"""Batches that are read while the one before is computed."""
 
 
 class Photos:
@@ -89,7 +83,8 @@ class Photos:
             photo, place = self._readable(place)
             return centre(photo, self.reader.size), place
 
-        for _, found in self._ahead(torch.arange(len(self)).split(batch_size), read):
+        batches = (batch.tolist() for batch in torch.arange(len(self)).split(batch_size))
+        for found in read_ahead(batches, read, self.workers):
             images = torch.stack([view for view, _ in found])
             yield images.to(self.device), self.labels[[place for _, place in found]].to(self.device)
 
@@ -115,7 +110,7 @@ class Photos:
             augmented: False shows the centre.
         """
         rank, processes = part
-        batches = [batch.tensor_split(processes)[rank] for batch in order_N.cpu().split(batch_size)]
+        batches = (batch.tensor_split(processes)[rank].tolist() for batch in order_N.cpu().split(batch_size))
 
         def read(place: int) -> tuple[Tensor, int]:
             photo, place = self._readable(place)
@@ -125,7 +120,7 @@ class Photos:
             generators = [torch.Generator().manual_seed(stream_seed(seed, number, copy)) for copy in range(copies)]
             return torch.stack([random_part(photo, self.reader.size, g) for g in generators]), place
 
-        for _, found in self._ahead(batches, read):
+        for found in read_ahead(batches, read, self.workers):
             labels = self.labels[[place for _, place in found]]
             yield torch.cat([views for views, _ in found]).to(self.device), labels.to(self.device)
 
@@ -143,19 +138,3 @@ class Photos:
             if (photo := self.reader(int(self.index_n[other]))) is not None:
                 return photo, other
         return torch.zeros(self.shape, dtype=torch.uint8), place
-
-    def _ahead(self, batches: Sequence[Tensor], read: Callable[[int], T]) -> Iterator[tuple[Tensor, list[T]]]:
-        """Each batch of places with what `read` made of them, in order; the next ones are read meanwhile."""
-        with ThreadPoolExecutor(max(1, self.workers), thread_name_prefix="spnet-photo") as pool:
-            waiting: deque[tuple[Tensor, list[Future[T]]]] = deque()
-            left = iter(batches)
-            try:
-                while True:
-                    while len(waiting) <= AHEAD and (batch := next(left, None)) is not None:
-                        waiting.append((batch, [pool.submit(read, place) for place in batch.tolist()]))
-                    if not waiting:
-                        return
-                    batch, futures = waiting.popleft()
-                    yield batch, [future.result() for future in futures]
-            finally:  # left early: what nobody waits for is not read
-                pool.shutdown(wait=False, cancel_futures=True)
