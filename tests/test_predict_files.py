@@ -220,7 +220,7 @@ def test_names_that_are_no_text_have_rows(trained: Path, folder: str):
     ("argv", "words"),
     [
         ([], "the following arguments are required: IMAGE"),
-        (["a.png", "--out", "x"], "--out and --batch-size go with --folder DIR or --parquet FILE."),
+        (["a.png", "--out", "x"], "--out, --batch-size and --on go with --folder DIR or --parquet FILE."),
         (["--folder", "photos"], "name it, such as --out rows.parquet"),
         (["--folder", "photos", "--parquet", "p", "--out", "x"], "one of the three"),
         (["a.png", "--folder", "photos", "--out", "x"], "one of the three"),

@@ -8,6 +8,7 @@ from spnet.cli import Parser
 from spnet.cli.counting import counting
 from spnet.cli.loading import add_workers
 from spnet.cli.named import Named
+from spnet.cli.on import add_on
 from spnet.cli.rules import rules_of
 from spnet.errors import UserError
 
@@ -25,6 +26,7 @@ def add_archive(parser: Parser) -> None:
     group.add_argument("--out", metavar="FILE", help="the Parquet file to write; parts lie in FILE.parts meanwhile")
     group.add_argument("--batch-size", type=int, metavar="N", help="photos computed at a time (default 64)")
     add_workers(group)
+    add_on(group)
 
 
 def names_archive(argv: list[str]) -> bool:
@@ -36,8 +38,8 @@ def is_archive(args: argparse.Namespace) -> bool:
     """Whether the command asks for a file of rows; `UserError` where it asks for half of it, or for both."""
     archive = args.folder is not None or args.parquet is not None
     if not archive:
-        if args.out is not None or args.batch_size is not None:
-            raise UserError("--out and --batch-size go with --folder DIR or --parquet FILE.")
+        if any(value is not None for value in (args.out, args.batch_size, args.on)):
+            raise UserError("--out, --batch-size and --on go with --folder DIR or --parquet FILE.")
         return False
     if args.images or (args.folder is not None and args.parquet is not None):
         raise UserError("give pictures, --folder DIR or --parquet FILE: one of the three.")
@@ -58,6 +60,7 @@ def run_archive(args: argparse.Namespace, named: Named) -> dict[str, Any]:
             executor=args.executor or "auto",
             batch_size=BATCH_SIZE if args.batch_size is None else args.batch_size,
             workers=args.workers,
+            on=args.on or "",
             report=report,
             **rules_of(args),
         )

@@ -6,6 +6,7 @@ from typing import Any
 
 from spnet.cli import Parser
 from spnet.cli.live import live
+from spnet.cli.on import add_runs_on, launching
 from spnet.cli.threads import add_threads, computing_with
 
 IMAGES = {"digits": 1347, "cifar10": 50_000, "cifar100": 50_000}
@@ -24,8 +25,14 @@ def configure(parser: Parser, argv: list[str]) -> None:
     )
     parser.add_argument("--work", default="runs/reproduce", metavar="DIR", help="run folders under way")
     parser.add_argument("--data", action="append", default=[], metavar="NAME:PATH", help="where a data set lies")
-    parser.add_argument("--workers", type=int, default=1, metavar="N", help="runs at a time (0: in this process)")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="runs at a time (0: in this process); default 1, on a cluster what it holds",
+    )
     add_threads(parser, " of each run")
+    add_runs_on(parser)
     parser.add_argument("--seeds", type=int, metavar="N", help="how many seeds; default: all of the scale's")
     parser.add_argument(
         "--reading", default=FITTING, metavar="R", help=f"table1: what the weights are: {', '.join(READINGS)}"
@@ -50,10 +57,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         return _listed(args, runs, networks, results)
     failed: dict[str, str] = {}
     if not args.finished_only:
-        work, workers = Path(args.work), args.workers
-        places = {"results": results, "work": work, "networks": networks}
-        with live() as show, computing_with(args.threads):  # which is how runs in this process are computed
-            board = run_all(runs, **places, workers=workers, threads=args.threads, show=show)
+        places = {"results": results, "work": Path(args.work), "networks": networks}
+        with launching(args, _places(plan)) as how, live() as show, computing_with(args.threads):
+            board = run_all(runs, **places, **how, show=show)
         failed = board.failed
     files, left_out = [], []
     for target in targets:
@@ -92,6 +98,13 @@ def _plan(args: argparse.Namespace) -> Any:
     command += f" --seeds {args.seeds}" if args.seeds else ""
     command += f" --reading {args.reading}" if args.reading != FITTING else ""
     return Plan(scale, scale.seeds[: args.seeds], places, args.reading, command)
+
+
+def _places(plan: Any) -> list[Path]:
+    """Where the data sets lie, as the command says."""
+    from spnet.data.spec import parse
+
+    return [path for spec in plan.places.values() if (path := parse(spec).path) is not None]
 
 
 def _listed(args: argparse.Namespace, runs: list[Any], networks: set[str], results: Path) -> dict[str, Any]:

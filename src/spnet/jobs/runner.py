@@ -4,43 +4,25 @@
     results/networks/<hash>/  its weights as well, for the few runs that a figure is drawn from
     work/<hash>/              the run folder while it trains; a killed one is resumed from its last epoch
 
-A worker is a process of its own (`python -m spnet.jobs.worker`), so that a crash costs one run. `Launcher` is the
-door for a cluster engine: anything that can start "train this config into that folder" and tell when it ended.
+What trains them is a `Launcher` (`spnet.jobs.launcher`): processes of this machine, or a cluster engine.
 """
 
-import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import isfinite
 from pathlib import Path
-from typing import Protocol
 
 from spnet.errors import UserError
-from spnet.files import cannot_write, read_json, write_bytes, write_json
+from spnet.files import read_json, write_bytes, write_json
 from spnet.jobs.board import Board, kind
+from spnet.jobs.launcher import Job, Launcher, log_of, start_process, train_here
 from spnet.runs.config import RunConfig
 from spnet.runs.record import Curves, RunResult, read_metrics, read_result, write_result
 from spnet.runs.whole import lacking
 
 NETWORKS = "networks"
-
-
-class Job(Protocol):
-    """A training under way."""
-
-    def poll(self) -> int | None:
-        """Exit code, or None while it runs."""
-        ...
-
-    def stop(self) -> None: ...
-
-
-class Launcher(Protocol):
-    def __call__(self, config: RunConfig, folder: Path, threads: int) -> Job: ...
 
 
 def unique(runs: Sequence[RunConfig]) -> list[RunConfig]:
@@ -133,7 +115,7 @@ def run_all(
                     # A resumed run took part of its time before this call.
                     board.measured.setdefault(kind(run), []).append(max(took, made.train_seconds))
                 else:
-                    log = work / f"{name}.log"
+                    log = log_of(work / name)
                     more = f", see {log}" if log.is_file() else ""
                     board.failed[name] = f"{run.label} seed {run.training.seed}: exit code {code}{more}"
             show(board)
@@ -155,49 +137,3 @@ def with_curves(folder: Path) -> RunResult:
 def without_place(made: RunResult, run: RunConfig) -> RunResult:
     """The run's record without the place where its data set lay: that is this machine's own affair."""
     return replace(made, config=replace(made.config, data=run.data_name))
-
-
-def start_process(config: RunConfig, folder: Path, threads: int) -> Job:
-    """The local launcher: one Python process a run; it dies with this one, so nothing trains twice at a time."""
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        log = open(f"{folder}.log", "ab")  # noqa: SIM115  (closed below)
-    except OSError as error:
-        raise cannot_write(folder, error) from error
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-    command = [sys.executable, "-m", "spnet.jobs.worker", str(folder), str(os.getpid())]
-    with log:
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment)
-    assert process.stdin is not None
-    process.stdin.write(json.dumps(config.to_json()).encode())
-    process.stdin.close()
-    return _Process(process)
-
-
-def train_here(config: RunConfig, folder: Path, threads: int) -> Job:
-    """The launcher without a process: trains before it returns."""
-    from spnet.jobs.worker import train
-
-    return _Done(train(config, folder))
-
-
-@dataclass
-class _Done:
-    code: int
-
-    def poll(self) -> int:
-        return self.code
-
-    def stop(self) -> None: ...
-
-
-@dataclass
-class _Process:
-    process: subprocess.Popen[bytes]
-
-    def poll(self) -> int | None:
-        return self.process.poll()
-
-    def stop(self) -> None:
-        self.process.terminate()
-        self.process.wait()

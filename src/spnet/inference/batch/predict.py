@@ -1,17 +1,20 @@
 """`predict_files`: an archive of photos through a network, with flat memory, gone on with after a kill."""
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 
+from spnet.cluster import connected
 from spnet.data.pictures import takes_pictures
 from spnet.errors import UserError, check_count
-from spnet.inference.batch.listing import PART, Listing, Part, list_folder, list_parquet
+from spnet.inference.batch.listing import PART, Listing, list_folder, list_parquet
+from spnet.inference.batch.on_ray import classify_on
 from spnet.inference.batch.parts import Parts, finished
 from spnet.inference.batch.rows import classify
 from spnet.inference.cascade import Cascade, Model
@@ -21,9 +24,6 @@ from spnet.network.dynamic import DynamicNetwork
 from spnet.runs.run import Run
 from spnet.runs.weights import checksum
 from spnet.version import __version__
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 BATCH_SIZE = 64
 
@@ -57,6 +57,7 @@ def predict_files(
     batch_size: int = BATCH_SIZE,
     workers: int = 1,
     part_size: int = PART,
+    on: str = "",
     report: Callable[[int, int], None] = lambda done, photos: None,
 ) -> Predicted:
     """Classify every photo of a folder, or of Parquet files, into one Parquet file: path, class, probability,
@@ -76,10 +77,13 @@ def predict_files(
         batch_size: photos computed at a time.
         workers: threads that decode.
         part_size: photos of a part: what a kill may cost.
+        on: a Ray cluster to compute on, `ray` or `ray:HOST:PORT`, with an engine a CPU; left out, here. Photos are read
+            on its nodes; the rows, and the parts beside `out`, are the same.
         report: called with (photos done, photos in all) as they are done.
 
     Raises:
-        UserError: no such network or photos; `out`, or the parts beside it, are of another network or list.
+        UserError: no such network or photos; `out`, or the parts beside it, are of another network or list; no such
+            cluster, or a node without spnet or the photos.
 
     Example:
         >>> import os
@@ -114,7 +118,7 @@ def predict_files(
         parts.forget()
         report(len(listing), len(listing))
         return _written(out, kept=len(listing))
-    with parts.opened():
+    with parts.opened(), contextlib.ExitStack() as stack:
         left = [part for part in listing.parts if not parts.has(part)]
         kept = done = len(listing) - sum(map(len, left))
 
@@ -124,9 +128,10 @@ def predict_files(
             report(done, len(listing))
 
         report(done, len(listing))
-        computed: Iterator[tuple[Part, pa.Table]] = classify(
-            engine, left, batch_size=batch_size, workers=workers, moved=moved
-        )
+        compute = classify
+        if on and left:
+            compute = partial(classify_on, stack.enter_context(connected(on, [listing.place])))
+        computed = compute(engine, left, batch_size=batch_size, workers=workers, moved=moved)
         for part, rows in computed:
             parts.write(part, rows)
         parts.merge(listing.parts)
