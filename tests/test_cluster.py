@@ -3,8 +3,9 @@
 import json
 import os
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from spnet.cluster import address_of, check_nodes, connected, slots
 from spnet.errors import UserError
 from spnet.jobs.runner import run_all
 from spnet.runs.config import RunConfig
+from spnet.runs.lock import held
 
 pytestmark = pytest.mark.filterwarnings(r"ignore::DeprecationWarning:ray\.")  # Ray Data of itself
 TINY = {"epochs": 2, "batch_size": 128, "validation": 0.0, "subset": 256}
@@ -140,49 +142,69 @@ def test_a_node_that_lacks_something_is_named(on: str, tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_a_failed_run_says_why_here(on: str, tmp_path: Path):
+def test_a_failed_run_says_why_here_and_a_stopped_one_goes_on(on: str, tmp_path: Path):
     from spnet.jobs.on_ray import RayLauncher
 
     lost = RunConfig("static", "", "resnet8", f"cifar10:{tmp_path}", TINY)
+    places: dict[str, Any] = {"results": tmp_path / "results", "work": tmp_path / "work", "pause": 0.1}
     with connected(on) as ray:
-        board = run_all(
-            [lost], results=tmp_path / "results", work=tmp_path / "work", launch=RayLauncher(ray), pause=0.1
-        )
-    (why,) = board.failed.values()
-    assert "exit code 2, see " in why and "UserError: " in Path(why.split("see ")[1]).read_text()
+        board = run_all([lost], **places, launch=RayLauncher(ray))
+        (why,) = board.failed.values()
+        assert "exit code 2, see " in why and "UserError: " in Path(why.split("see ")[1]).read_text()
+        long = RunConfig("static", "", "resnet8", "digits", {**TINY, "epochs": 100_000})
+        job = RayLauncher(ray)(long, tmp_path / "long", 1)
+        until(lambda: (tmp_path / "long" / "metrics.jsonl").is_file())
+        job.stop()
+        until(lambda: job.poll() is not None)
+        assert job.poll() == 1 and not (tmp_path / "long" / "result.json").exists()
+        with held(tmp_path / "long", wait=True):  # its process has gone with its task
+            assert (tmp_path / "long" / "state" / "resume.pt").is_file()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 300
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def table(place: Path, capsys: pytest.CaptureFixture[str], *more: str) -> list[str]:
+    """What `reproduce budgets` writes there, without the seconds of the last column."""
+    folders = [word for name in ("results", "work", "out") for word in (f"--{name}", str(place / name))]
+    capsys.readouterr()
+    assert main(["reproduce", "budgets", "--scale", "smoke", "--json", *folders, *more]) == 0
+    said = json.loads(capsys.readouterr().out)  # whatever Ray has to say, it is not said there
+    assert said["runs"] == 5 and said["failed"] == []
+    return [line.rpartition(",")[0] for line in (place / "out" / "budgets.csv").read_text().splitlines()]
 
 
 @pytest.mark.slow
-def test_a_node_killed_on_the_way_changes_no_record(cluster: Any, on: str, tmp_path: Path):
+def test_a_node_killed_on_the_way_changes_no_table(
+    cluster: Any, on: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
     """The last test of the cluster, for it loses a node."""
     from spnet.jobs.on_ray import RayLauncher
 
-    runs = [RunConfig("dynamic", "", "resnet8", "digits", {**TINY, "seed": seed}) for seed in range(4)]
-    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
-    run_all(runs, results=theirs / "results", work=theirs / "work", workers=0)
+    there, here = tmp_path / "there", tmp_path / "here"
     started: list[str] = []
-    begun = lambda: len(list((ours / "work").glob("*/config.json")))  # noqa: E731
-    with connected(on) as ray:
-        launcher = RayLauncher(ray)
+    launch = RayLauncher.__call__
 
-        def launch(config: RunConfig, folder: Path, threads: int) -> Any:
-            started.append(config.hash)
-            return launcher(config, folder, threads)
+    def counted(self: RayLauncher, config: RunConfig, folder: Path, threads: int) -> Any:
+        started.append(config.hash)
+        return launch(self, config, folder, threads)
 
-        doomed = cluster.worker_nodes.copy().pop()
+    monkeypatch.setattr(RayLauncher, "__call__", counted)
+    (doomed,) = cluster.worker_nodes
 
-        def show(board: Any) -> None:
-            if begun() > 1 and doomed in cluster.worker_nodes:  # each node trains one
-                cluster.remove_node(doomed, allow_graceful=False)
+    def kill() -> None:
+        until(lambda: len(list((there / "work").glob("*/config.json"))) > 1)  # each node trains one
+        cluster.remove_node(doomed, allow_graceful=False)
 
-        how: dict[str, Any] = {"workers": slots(ray, 1), "threads": 1, "launch": launch, "show": show, "pause": 0.1}
-        board = run_all(runs, results=ours / "results", work=ours / "work", **how)
-    assert doomed not in cluster.worker_nodes and not board.failed and len(board.finished) == len(runs)
-    assert sorted(started) == sorted(run.hash for run in runs), "a run was launched twice"
-    for run in runs:
-        mine, other = (json.loads((place / "results" / f"{run.hash}.json").read_text()) for place in (ours, theirs))
-        assert mine["final"] == other["final"] and mine["config"] == other["config"]
-    stamps = [path.stat().st_mtime_ns for path in sorted((ours / "results").glob("*.json"))]
-    time.sleep(0.01)
-    run_all(runs, results=ours / "results", work=ours / "work", launch=None)
-    assert [path.stat().st_mtime_ns for path in sorted((ours / "results").glob("*.json"))] == stamps
+    killer = threading.Thread(target=kill)
+    killer.start()
+    over_nodes = table(there, capsys, "--on", on)
+    killer.join()
+    assert not cluster.worker_nodes and len(started) == len(set(started)) == 5
+    monkeypatch.setattr(RayLauncher, "__call__", None)
+    assert table(there, capsys) == over_nodes  # nothing is left to train
+    assert table(here, capsys, "--workers", "0") == over_nodes

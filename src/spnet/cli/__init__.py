@@ -24,6 +24,7 @@ from spnet.waiting import choose_waiting
 GROUPS = {
     "Train": {
         "train": "train a network; with no arguments SP-Net on the embedded digits",
+        "sweep": "train every combination of some settings, then print a table of them",
     },
     "Use": {
         "predict": "classify pictures and show which blocks ran",
@@ -47,6 +48,7 @@ LOWER = {
     "train": "lower --batch-size, or take a smaller --backbone",
     "bench": "lower --batches",
     "reproduce": "lower --workers",
+    "sweep": "lower --workers",
 }
 """Of what, where memory ran out."""
 

@@ -8,7 +8,7 @@ from spnet.cli import Parser
 from spnet.cli.counting import counting
 from spnet.cli.loading import add_workers
 from spnet.cli.named import Named
-from spnet.cli.on import add_on
+from spnet.cli.on import add_on, speaking_aside
 from spnet.cli.rules import rules_of
 from spnet.errors import UserError
 
@@ -51,7 +51,7 @@ def is_archive(args: argparse.Namespace) -> bool:
 def run_archive(args: argparse.Namespace, named: Named) -> dict[str, Any]:
     from spnet.inference.batch.predict import BATCH_SIZE, predict_files
 
-    with counting("photos") as report:
+    with speaking_aside(), counting("photos") as report:
         made = predict_files(
             named.net,
             args.out,

@@ -1,8 +1,9 @@
 """`--on ray[:ADDRESS]`, the same for every verb that can work over a cluster."""
 
 import argparse
+import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,13 @@ def add_runs_on(parser: argparse._ActionsContainer) -> None:
 
 
 @contextmanager
+def speaking_aside() -> Iterator[None]:
+    """Until the block ends, prints go to stderr: Ray tells of lost nodes on stdout, which is for results."""
+    with redirect_stdout(sys.stderr):
+        yield
+
+
+@contextmanager
 def launching(args: argparse.Namespace, places: Iterable[Path] = ()) -> Iterator[dict[str, Any]]:
     """How `run_all` starts the runs, until the block ends: processes here, or tasks of a cluster whose nodes have the
     `places`."""
@@ -49,7 +57,7 @@ def launching(args: argparse.Namespace, places: Iterable[Path] = ()) -> Iterator
     from spnet.cluster import connected, slots
     from spnet.jobs.on_ray import RayLauncher
 
-    with connected(args.on, places) as ray:
+    with speaking_aside(), connected(args.on, places) as ray:
         room = slots(ray, cpus, gpus)
         threads = args.threads or max(1, int(cpus))
         yield {"workers": args.workers or room, "threads": threads, "launch": RayLauncher(ray, cpus, gpus)}
