@@ -2,9 +2,11 @@
 
 import json
 import os
+import socket
 import sys
 import threading
 import time
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -68,6 +70,28 @@ def test_bad_input_is_one_line(argv: list[str], words: str, capsys: pytest.Captu
     assert out == "" and words in err and err.count("\n") == 1 and not list(tmp_path.iterdir())
 
 
+@pytest.fixture
+def silent() -> Iterator[int]:
+    """The port of a server that takes calls and says nothing."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        yield server.getsockname()[1]
+
+
+def test_no_cluster_at_the_address_is_one_line(
+    silent: int, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(sys.modules, "ray", types.SimpleNamespace(is_initialized=lambda: False))
+    monkeypatch.setattr("spnet.cluster.KNOCK", 0.2)
+    places = [word for name in ("results", "work", "out") for word in (f"--{name}", str(tmp_path / name))]
+    for address, why in (("127.0.0.1:1", "refused"), (f"127.0.0.1:{silent}", "timed out"), ("[::1]:99999", "")):
+        for on in (f"ray:{address}", f"ray://{address}"):
+            assert main(["reproduce", "budgets", "--scale", "smoke", *places, "--on", on]) == 2
+            out, err = capsys.readouterr()
+            assert out == "" and "spnet: no Ray cluster answers at " in err and why in err and err.count("\n") == 1
+
+
 # With one
 
 
@@ -86,14 +110,6 @@ def cluster() -> Iterator[Any]:
 @pytest.fixture
 def on(cluster: Any) -> str:
     return f"ray:{cluster.address}"
-
-
-def test_no_cluster_at_the_address_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path):
-    pytest.importorskip("ray")
-    places = [word for name in ("results", "work", "out") for word in (f"--{name}", str(tmp_path / name))]
-    assert main(["reproduce", "budgets", "--scale", "smoke", *places, "--on", "ray:127.0.0.1:1"]) == 2
-    out, err = capsys.readouterr()
-    assert out == "" and err.startswith("spnet: no Ray cluster answers at 127.0.0.1:1 (") and err.count("\n") == 1
 
 
 @pytest.mark.slow

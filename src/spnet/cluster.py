@@ -19,7 +19,11 @@ from spnet.version import __version__
 PATIENCE = 60.0
 """Seconds in which every node has to say what it has."""
 KNOCK = 5.0
-"""Seconds in which somebody has to listen at an address."""
+"""Seconds in which a server has to answer at an address."""
+SETTINGS = b"\x04"
+"""The type of the frame with which each side of HTTP/2 begins (RFC 9113)."""
+GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + SETTINGS + bytes(5)
+"""What a client says first: the preface, and settings without a change."""
 
 
 def address_of(on: str) -> str | None:
@@ -79,10 +83,15 @@ def _connect(ray: Any, address: str | None) -> None:
 
 
 def _knock(address: str) -> None:
-    """`UserError` unless somebody listens there: Ray itself would ask for a long time."""
+    """`UserError` unless a server of Ray's kind (gRPC, which is HTTP/2) answers there: Ray would ask for ever."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK).close()
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK) as line:
+            if os.environ.get("RAY_USE_TLS") == "1":  # it greets in another way
+                return
+            line.sendall(GREETING)
+            if line.recv(4)[3:] != SETTINGS:
+                raise OSError("something else listens there")
     except (OSError, ValueError, OverflowError) as error:
         raise UserError(
             f"no Ray cluster answers at {address} ({error}): start one with 'ray start --head', or mend the address."

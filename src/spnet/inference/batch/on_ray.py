@@ -73,13 +73,19 @@ def classify_on(
         compute=data.ActorPoolStrategy(size=min(slots(ray, 1.0), len(parts))),
     )
     numbered = {part.number: part for part in parts}
-    for answer in computed.iter_batches(batch_size=1, batch_format="pyarrow"):
-        for found in answer.to_pylist():
-            if found["refused"] is not None:
-                raise UserError(found["refused"])
-            part = numbered[found["number"]]
-            moved(len(part))
-            yield part, pa.ipc.open_stream(found["rows"]).read_all()
+    try:
+        for answer in computed.iter_batches(batch_size=1, batch_format="pyarrow"):
+            for found in answer.to_pylist():
+                if found["refused"] is not None:
+                    raise UserError(found["refused"])
+                part = numbered[found["number"]]
+                moved(len(part))
+                yield part, pa.ipc.open_stream(found["rows"]).read_all()
+    except ray.exceptions.RayError as error:
+        why = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"the Ray cluster gave up; call again to go on from what is finished. It says: {why}"
+        ) from error
 
 
 def _quiet(data: Any) -> None:
