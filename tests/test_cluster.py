@@ -2,15 +2,19 @@
 
 import json
 import os
+import pickle
 import socket
 import sys
 import threading
 import time
 import types
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -18,7 +22,11 @@ import spnet
 from spnet.cli import main
 from spnet.cluster import address_of, check_nodes, connected, slots
 from spnet.errors import UserError
-from spnet.jobs.runner import run_all
+from spnet.inference.batch.listing import FilePart, RowPart
+from spnet.inference.batch.on_ray import Worker
+from spnet.jobs.launcher import train_here
+from spnet.jobs.on_ray import KEPT, RETRIES, RayLauncher
+from spnet.jobs.runner import record, run_all
 from spnet.runs.config import RunConfig
 from spnet.runs.lock import held
 
@@ -92,6 +100,72 @@ def test_no_cluster_at_the_address_is_one_line(
             assert out == "" and "spnet: no Ray cluster answers at " in err and why in err and err.count("\n") == 1
 
 
+class Lost(Exception):
+    """As Ray's own errors."""
+
+
+class Elsewhere:
+    """What the launcher asks of Ray, by a node with a disk of its own; `lost`: it dies of each task."""
+
+    exceptions = types.SimpleNamespace(RayError=Lost)
+
+    def __init__(self, disk: Path, lost: bool = False) -> None:
+        self.disk, self.lost = disk, lost
+
+    def remote(self, **how: Any) -> Any:
+        def task(function: Callable[..., Any]) -> Any:
+            def start(config: dict[str, Any], folder: str, threads: int) -> Any:
+                return partial(function, config, str(self.disk / Path(folder).name), threads)
+
+            return types.SimpleNamespace(remote=start)
+
+        self.how = how
+        return task
+
+    def wait(self, references: list[Any], timeout: float) -> tuple[list[Any], list[Any]]:
+        return references, []
+
+    def get(self, reference: Any) -> Any:
+        if self.lost:
+            raise Lost("The node was lost.\n  A page follows.")
+        return reference()
+
+
+def test_records_come_back_by_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("spnet.jobs.on_ray.start_process", train_here)
+    run, bad = (RunConfig("static", "", "resnet8", data, TINY) for data in ("digits", f"cifar10:{tmp_path}"))
+    places: dict[str, Any] = {"results": tmp_path / "results", "work": tmp_path / "work", "pause": 0}
+    node = Elsewhere(tmp_path / "node")
+    (tmp_path / "node").mkdir()
+    (tmp_path / "node" / f"{bad.hash}.log").write_text("UserError: no images")
+    board = run_all([run, bad], **places, launch=RayLauncher(node, 2, 0.5), networks=[run.hash])
+    assert node.how == {"num_cpus": 2, "num_gpus": 0.5, "max_retries": RETRIES}
+    assert board.finished == [run.hash] and record(run, tmp_path / "results").hash == run.hash
+    assert (tmp_path / "results" / "networks" / run.hash / "model.safetensors").is_file()
+    assert sorted(path.name for path in (tmp_path / "work" / run.hash).iterdir()) == sorted(KEPT)
+    assert (tmp_path / "work" / f"{bad.hash}.log").read_text() == "UserError: no images\n"
+    lost = run.with_settings(seed=7)
+    board = run_all([lost], **places, launch=RayLauncher(Elsewhere(tmp_path / "node", lost=True)))
+    log = tmp_path / "work" / f"{lost.hash}.log"
+    assert list(board.failed) == [lost.hash] and str(log) in board.failed[lost.hash]
+    assert log.read_text() == "The node was lost. A page follows.\n"
+
+
+def test_what_an_actor_answers(trained: Path, tmp_path: Path):
+    Image.new("L", (8, 8), 99).save(tmp_path / "a.png")
+    pq.write_table(pa.table({"image": [(tmp_path / "a.png").read_bytes()] * 2}), tmp_path / "a.parquet")
+    engine = spnet.Engine(spnet.load(trained), "gathered")
+    worker = Worker(engine, batch_size=2, workers=1, base=str(tmp_path))
+    parts = [FilePart(0, ("a.png", "b.png")), RowPart(1, "a.parquet", 0, 2), RowPart(2, "a.parquet", 2, 3)]
+    found = worker(pa.table({"part": [pickle.dumps(part) for part in parts]})).to_pylist()
+    rows = [pa.ipc.open_stream(answer["rows"]).read_all().to_pylist() for answer in found[:2]]
+    assert [[row["path"] for row in part] for part in rows] == [["a.png", "b.png"], ["a.parquet#0", "a.parquet#1"]]
+    assert rows[0][0]["class"] == rows[1][0]["class"] and rows[0][1]["error"].startswith(
+        "there is no image file 'b.png'"
+    )
+    assert found[2]["rows"] is None and "has 2 rows now, and had 3 or more" in found[2]["refused"]
+
+
 # With one
 
 
@@ -159,8 +233,6 @@ def test_a_node_that_lacks_something_is_named(on: str, tmp_path: Path):
 
 @pytest.mark.slow
 def test_a_failed_run_says_why_here_and_a_stopped_one_goes_on(on: str, tmp_path: Path):
-    from spnet.jobs.on_ray import RayLauncher
-
     lost = RunConfig("static", "", "resnet8", f"cifar10:{tmp_path}", TINY)
     places: dict[str, Any] = {"results": tmp_path / "results", "work": tmp_path / "work", "pause": 0.1}
     with connected(on) as ray:
@@ -199,8 +271,6 @@ def test_a_node_killed_on_the_way_changes_no_table(
     cluster: Any, on: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     """The last test of the cluster, for it loses a node."""
-    from spnet.jobs.on_ray import RayLauncher
-
     there, here = tmp_path / "there", tmp_path / "here"
     started: list[str] = []
     launch = RayLauncher.__call__
