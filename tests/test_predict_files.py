@@ -224,6 +224,7 @@ def test_names_that_are_no_text_have_rows(trained: Path, folder: str):
         (["--folder", "photos"], "name it, such as --out rows.parquet"),
         (["--folder", "photos", "--parquet", "p", "--out", "x"], "one of the three"),
         (["a.png", "--folder", "photos", "--out", "x"], "one of the three"),
+        (["--folder", "photos", "--out", "x", "--draw", "x.png"], "--draw is for pictures that are named"),
         (["--folder", "nowhere", "--out", "x"], "'nowhere' is no folder"),
         (["--folder", "photos/empty", "--out", "x"], "'photos/empty' has no images"),
         (["--parquet", "nowhere.parquet", "--out", "x"], "'nowhere.parquet' is not a readable Parquet file"),

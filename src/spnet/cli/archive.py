@@ -43,6 +43,8 @@ def is_archive(args: argparse.Namespace) -> bool:
         return False
     if args.images or (args.folder is not None and args.parquet is not None):
         raise UserError("give pictures, --folder DIR or --parquet FILE: one of the three.")
+    if args.draw is not None:
+        raise UserError("--draw is for pictures that are named: leave it out with --folder and --parquet.")
     if args.out is None:
         raise UserError("--folder and --parquet write a file: name it, such as --out rows.parquet.")
     return True
