@@ -9,7 +9,6 @@ import torch.nn.functional as F
 
 import spnet
 from spnet.errors import UserError
-from spnet.inference.export.cascade_file import export_cascade
 from spnet.network.resized import taking
 from tests.tiny import lively
 
@@ -71,7 +70,10 @@ def test_it_is_calibrated_and_exported_as_any_other(tmp_path: Path) -> None:
     reached = engine.calibrate(IMAGES, budget=0.8)
     assert reached == pytest.approx(0.8, rel=0.02)
     engine.settle()
-    export_cascade(cascade, tmp_path / "pair.onnx")  # compared with the members before it is kept
+    found = spnet.export(cascade, tmp_path / "pair.onnx")  # compared with the members before it is kept
+    assert len(found.members) == 2 and found.error < 1e-3
+    with pytest.raises(UserError, match="are of one network"):
+        spnet.export(cascade, tmp_path / "more", stages=True)  # type: ignore[call-overload]
     session = onnxruntime.InferenceSession(str(tmp_path / "pair.onnx"), providers=["CPUExecutionProvider"])
     logits = session.run(["logits"], {"image": (IMAGES[:1] / 255).numpy()})[0]
     np.testing.assert_allclose(logits, engine(IMAGES[:1]).logits.numpy(), rtol=1e-3, atol=1e-4)

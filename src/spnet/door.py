@@ -29,6 +29,7 @@ from spnet.training.finish import CALIBRATION_IMAGES
 from spnet.training.fit import fit
 
 if TYPE_CHECKING:
+    from spnet.inference.export.cascade_file import ExportedCascade
     from spnet.inference.export.onnx_file import Exported
     from spnet.inference.export.stages import ExportedStages
 
@@ -248,8 +249,12 @@ def export(
     stages: Literal[True],
     exit_confidence: float | None = ...,
 ) -> "ExportedStages": ...
+@overload
 def export(
-    network: "str | Path | Run | DynamicNetwork",
+    network: Cascade, file: str | Path, *, form: str = ..., data: str | Dataset | Source | None = ...
+) -> "ExportedCascade": ...
+def export(
+    network: "str | Path | Run | DynamicNetwork | Cascade",
     file: str | Path,
     *,
     form: str = "single",
@@ -258,12 +263,13 @@ def export(
     int8: bool = False,
     stages: bool = False,
     exit_confidence: float | None = None,
-) -> "Exported | ExportedStages":
+) -> "Exported | ExportedStages | ExportedCascade":
     """Write a network as an ONNX file of standard operators that runs without spnet, after comparing it with eager; or
     as a folder of static files, for runtimes that have no `If` or run it badly.
 
     Args:
-        network: a run, its folder or name, or a network.
+        network: a run, its folder or name, a network; or a cascade, which becomes a file a member, one of the whole and
+            a JSON file that says how they go together.
         file: where to.
         form: `single` (one image; skipped blocks are not computed), `batch` (any number of images) or `path` (one path,
             no routers).
@@ -290,11 +296,11 @@ def export(
         >>> report.calibrated_on, report.tested_on, abs(report.accuracy - report.accuracy_fp32) < 5
         (256, 450, True)
     """
-    from spnet.inference.export import export_int8, export_onnx, export_stages
+    from spnet.inference.export import export_cascade, export_int8, export_onnx, export_stages
 
     net, run = _opened(network)
-    if not isinstance(net, DynamicNetwork):
-        raise UserError("a cascade is exported member by member.")
+    if isinstance(net, Cascade) and (path is not None or int8 or stages or exit_confidence is not None):
+        raise UserError("path, int8, stages and exit_confidence are of one network: export a member on its own.")
     if int8 and stages:
         raise UserError("int8 is of one file, stages of many in fp32: choose one of them.")
     found = images = None
@@ -303,6 +309,8 @@ def export(
         test = found.test if isinstance(found, Dataset) else found
         images = test.select(range(min(VERIFIED_ON, len(test)))).images
     classes = run.classes if run else net.classes or ()
+    if isinstance(net, Cascade):
+        return export_cascade(net, file, form=form, classes=classes, images=images)
     if stages:
         if form != "single" or path is not None:
             raise UserError("stages are for single images: leave out form and path.")
