@@ -37,7 +37,8 @@ from spnet.reproduction.plan import Plan  # noqa: E402
 from spnet.reproduction.scales import SCALES, Scale  # noqa: E402
 from spnet.runs.config import RunConfig  # noqa: E402
 from spnet.runs.record import read_metrics  # noqa: E402
-from spnet.training.devices import resolve_precision, take_place  # noqa: E402
+from spnet.training.devices import resolve_precision  # noqa: E402
+from spnet.training.distributed import take_place  # noqa: E402
 from spnet.training.finish import made_with  # noqa: E402
 
 METHODS = ("static", "convnet-aig", "spnet")

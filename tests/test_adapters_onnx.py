@@ -17,9 +17,14 @@ from spnet.inference.runtimes.onnx.sessions import chunk_size
 MOBILE = "torchvision:mobilenet_v3_large"
 
 
-def networks(*quick: str) -> pytest.MarkDecorator:
+LARGE = ("torchvision:vit_b_16", "torchvision:resnet50", "timm:resnet50", "torchvision:convnext_tiny")
+"""Each has a smaller one of its family beside it."""
+
+
+def networks(*quick: str, without: tuple[str, ...] = ()) -> pytest.MarkDecorator:
     """All of them; those that are not `quick` are slow."""
-    rows = [pytest.param(row, marks=() if row.name in quick else pytest.mark.slow) for row in ROWS]
+    kept = [row for row in ROWS if row.name not in without]
+    rows = [pytest.param(row, marks=() if row.name in quick else pytest.mark.slow) for row in kept]
     return pytest.mark.parametrize("row", rows, ids=str)
 
 
@@ -55,7 +60,7 @@ def test_all_run_all_skipped_random_paths_and_own_decisions(row: Row):
     assert (engine(images).decisions[:, always] == torch.tensor(net.options)[always] - 1).all()
 
 
-@networks(MOBILE)
+@networks(MOBILE, without=LARGE)
 @torch.no_grad()
 def test_images_leave_early_at_stages_that_were_chosen(row: Row):
     """About half at the first of two heads; what is forced runs to the end."""

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from tiny import lively
 
 import spnet
 from spnet.errors import UserError
 from spnet.network.resized import taking
-from tests.tiny import lively
 
 SMALL = lively(spnet.create_model("resnet8", "static", in_channels=1, image_size=8, seed=1)).eval()
 LARGE = lively(spnet.create_model("resnet8", "dynamic", in_channels=1, image_size=16, seed=2)).eval()
