@@ -5,7 +5,7 @@
 
 Every row starts from ImageNet weights and passes each training photo equally often; the last epoch is the result, the
 test photos select nothing. SP-Net: one router for two blocks (about one a stage), classifiers after two earlier stages,
-calibrated to three budgets on training photos. A finished run is never trained again, an unfinished one goes on. The
+calibrated to three budgets on training photos. Beside them the same network on two sizes, as a cascade. A finished run is never trained again, an unfinished one goes on. The
 last step measures all that are finished through `Engine`, one thread, batch 1, in turn: do it on a quiet machine
 (`--measure`).
 """
@@ -34,6 +34,8 @@ from spnet.training.finish import made_with
 
 BUDGETS = (0.85, 0.75, 0.65)
 CALIBRATION_PHOTOS = 128
+PAIR, PAIR_BUDGETS = ("lite0-128", "lite0"), (0.95, 0.85, 0.75)
+"""One network at two sizes, as a cascade."""
 COMMON = ("--batch-size", "32", "--lr", "0.02", "--schedule", "onecycle", "--lr-warmup", "0.2", "--nesterov", "true")
 COMMON += ("--weight-decay", "1e-4", "--validation", "0", "--precision", "fp32")
 ROUTED = ("--static-share", "0.4", "--lookahead", "2", "--hidden", "16", "--exits", "blocks.3,blocks.4")
@@ -86,9 +88,22 @@ def engines(args: argparse.Namespace, name: str) -> dict[str, spnet.Engine]:
     return made
 
 
+def cascades(args: argparse.Namespace) -> dict[str, spnet.Engine]:
+    """The network on smaller photos, then on whole ones where it is not sure enough, at shares of the latter's cost."""
+    images = spread(data.load(photos(args, ROWS[PAIR[1]][1])).train, CALIBRATION_PHOTOS).images
+    made = {}
+    for budget in PAIR_BUDGETS:
+        engine = spnet.Engine(spnet.Cascade([spnet.load(args.out / name) for name in PAIR]), threads=1)
+        engine.calibrate(images, budget)
+        made[f"{PAIR[0]}, then {PAIR[1]} at {budget}"] = engine
+    return made
+
+
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Accuracy on all test photos, multiply-adds, milliseconds at batch 1 side by side."""
     named = {key: (engine, name) for name in finished(args) for key, engine in engines(args, name).items()}
+    if {*PAIR} <= {*finished(args)}:
+        named |= {key: (engine, PAIR[1]) for key, engine in cascades(args).items()}
     sizes = {ROWS[name][1] for name in finished(args)}
     sets = {size: data.load(photos(args, size), cache_gb=args.cache_gb).test for size in sizes}
     rows: dict[str, Any] = {}
