@@ -5,9 +5,9 @@
 
 Every row starts from ImageNet weights and passes each training photo equally often; the last epoch is the result, the
 test photos select nothing. SP-Net: one router for two blocks (about one a stage), classifiers after two earlier stages,
-calibrated to three budgets on training photos. Beside them the same network on two sizes, as a cascade. A finished run is never trained again, an unfinished one goes on. The
-last step measures all that are finished through `Engine`, one thread, batch 1, in turn: do it on a quiet machine
-(`--measure`).
+calibrated to three budgets on training photos. Beside them the same network on two sizes, as a cascade. A finished run
+is never trained again, an unfinished one goes on. The last step measures all that are finished through `Engine`, one
+thread, batch 1, in turn: do it on a quiet machine (`--measure`).
 """
 
 import argparse
