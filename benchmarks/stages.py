@@ -1,8 +1,9 @@
 """A network as static stage files, in onnxruntime and in OpenVINO, beside the whole static network in each.
 
-    python benchmarks/stages.py [--networks NAME ...] [--rounds 60] [--out benchmarks/results/stages.json]
+    python benchmarks/stages.py [--data cifar10:PATH] [--networks NAME ...] [--rounds 60]
+        [--out benchmarks/results/stages.json]
 
-One process, one thread, batch 1, fp32. `cifar10-fast` decides for itself; torchvision's networks have fresh weights and
+One process, one thread, batch 1, fp32. `cifar10-fast` decides for itself, on test images; torchvision's networks have fresh weights and
 half of their blocks forced (see `foreign.py`). All are called on one image before the next; medians over rounds, and
 medians of the ratio within a round, in processor time. Needs OpenVINO.
 """
@@ -21,6 +22,7 @@ import torch
 from foreign import LOOKAHEAD, half_open
 
 import spnet
+from spnet import data
 from spnet.files import write_json
 from spnet.inference.export.run_stages import Stages
 from spnet.inference.runtimes.onnx.executor import StaticExecutor
@@ -51,7 +53,7 @@ def static_openvino(net: spnet.DynamicNetwork, images: np.ndarray) -> Callable[[
     return call
 
 
-def calls(name: str, folder: Path) -> dict[str, Callable[[int], Any]]:
+def calls(name: str, folder: Path, where: str) -> dict[str, Callable[[int], Any]]:
     """What is timed, by name: a function of the number of the image. RuntimeError where the runtimes disagree."""
     fresh = name in LOOKAHEAD
     settings: dict[str, Any] = {"image_size": 224, "num_classes": 1000, "hidden": 16, "seed": 0}
@@ -59,8 +61,13 @@ def calls(name: str, folder: Path) -> dict[str, Callable[[int], Any]]:
         spnet.create_model(name, "dynamic", lookahead=LOOKAHEAD[name], **settings).eval() if fresh else spnet.load(name)
     )
     spnet.export(net, folder, stages=True)
-    images = np.random.default_rng(0).standard_normal((IMAGES, *net.input_shape), np.float32)
-    forced = half_open(net) if fresh else None
+    if fresh:
+        images, forced = (
+            np.random.default_rng(0).standard_normal((IMAGES, *net.input_shape), np.float32),
+            half_open(net),
+        )
+    else:
+        images, forced = net.prepare(data.load(where).test.images[:IMAGES]).numpy(), None
     paths = [None] * IMAGES if forced is None else forced.tolist()
     rows = [None if forced is None else forced[k : k + 1] for k in range(IMAGES)]
     engine, static = spnet.Engine(net, "onnx", threads=1), StaticExecutor(net, 1)
@@ -92,6 +99,7 @@ def measured(timed: dict[str, Callable[[int], Any]], rounds: int) -> dict[str, A
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Stage files beside whole static networks.")
+    parser.add_argument("--data", default="cifar10", metavar="NAME[:PATH]", help="where CIFAR-10 lies")
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--out", default="benchmarks/results/stages.json")
@@ -100,7 +108,7 @@ def main() -> int:
     rows = {}
     for name in args.networks:
         with tempfile.TemporaryDirectory() as place:
-            rows[name] = measured(calls(name, Path(place) / "stages"), args.rounds)
+            rows[name] = measured(calls(name, Path(place) / "stages", args.data), args.rounds)
         ms, over = rows[name]["ms"], rows[name]["over_static"]
         print(name, ", ".join(f"{key} {value:.2f} ms" for key, value in ms.items()), flush=True)
         print("   over the same runtime's static network:", ", ".join(f"{key} {x:.2f}x" for key, x in over.items()))
