@@ -3,9 +3,9 @@
     python benchmarks/stages.py [--data cifar10:PATH] [--networks NAME ...] [--rounds 60]
         [--out benchmarks/results/stages.json]
 
-One process, one thread, batch 1, fp32. `cifar10-fast` decides for itself, on test images; torchvision's networks have fresh weights and
-half of their blocks forced (see `foreign.py`). All are called on one image before the next; medians over rounds, and
-medians of the ratio within a round, in processor time. Needs OpenVINO.
+One process, one thread, batch 1, fp32. `cifar10-fast` decides for itself, on test images; torchvision's networks have
+fresh weights and half of their blocks forced (see `foreign.py`). All are called on one image before the next; medians
+over rounds, and medians of the ratio within a round, in processor time. Needs OpenVINO.
 """
 
 import argparse
