@@ -15,7 +15,15 @@ from spnet import Cascade, Engine, UserError, create_model
 from spnet.bench.bench import BenchConfig, bench
 from spnet.bench.isolated import Isolated
 from spnet.bench.latency import Timing, busy_seconds, percentiles, spread, time_calls
-from spnet.bench.profile import Profile, break_even, load_profile, profile_path, save_profile
+from spnet.bench.profile import (
+    Profile,
+    break_even,
+    load_profile,
+    network_key,
+    profile_of,
+    profile_path,
+    save_profile,
+)
 from spnet.bench.rivals import RIVALS, build, not_measured, rivals_for
 from spnet.bench.rivals.eager import folded
 from spnet.bench.series import Series, speed_up
@@ -260,6 +268,15 @@ def test_the_profile_is_read_back_and_steers_auto(cache: Path, net):
     assert load_profile() == Profile(0.2, 0.95, "here")
     engine = Engine(net, expected_cost=0.5)
     assert engine.choice(1) == "static" and engine.choice(64) == "onnx"
+
+
+def test_a_profile_holds_for_the_network_it_was_measured_on(cache: Path) -> None:
+    """A bench of a tiny network, where nothing pays, says nothing of others."""
+    measured, other = (create_model("resnet8", "dynamic", image_size=8, seed=s, hidden=h) for s, h in ((0, 8), (1, 9)))
+    save_profile(Profile(0.0, 0.0, "here", network_key(measured)))
+    assert [profile_of(net).single for net in (measured, other)] == [0.0, Profile().single]
+    chosen = [Engine(net, expected_cost=0.5).choice(1) for net in (measured, other)]
+    assert chosen == ["static", "onnx"]
 
 
 def test_a_foreign_profile_is_ignored_and_a_damaged_one_named(cache: Path):

@@ -1,14 +1,18 @@
-"""A small record of this machine: from which cost on skipping no longer pays. `spnet bench` writes it, `Engine`
-reads it."""
+"""A small record of a network on this machine: from which cost on skipping no longer pays. `spnet bench` writes it,
+`Engine` reads it, for the network that was measured alone: what a router costs says nothing of other blocks."""
 
 import os
 import platform
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from spnet.data.cache import cache_root
 from spnet.errors import UserError
 from spnet.files import read_json, write_json
+
+if TYPE_CHECKING:
+    from spnet.network.dynamic import DynamicNetwork
 
 FORMAT = 1
 
@@ -21,11 +25,20 @@ class Profile:
         single: for one image at a time.
         batch: for batches.
         measured_on: network, threads and versions; empty for the cautious values used where nothing was measured.
+        network: which it holds for, as `network_key` says; empty: any.
     """
 
     single: float = 0.85
     batch: float = 0.85
     measured_on: str = ""
+    network: str = ""
+
+
+def network_key(net: "DynamicNetwork") -> str:
+    """Backbone, images and routers of a network: those that share it take as long to decide and to run."""
+    routers = 0 if net.router is None else sum(p.numel() for p in net.router.parameters())
+    channels, height, width = net.input_shape
+    return f"{net.backbone.name}, {channels}x{height}x{width}, routers of {routers} parameters"
 
 
 def machine() -> str:
@@ -64,7 +77,14 @@ def load_profile() -> Profile:
         share = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1
         if not share:  # what `break_even` gives
             raise UserError(f"{path} is damaged: '{name}' is no share. Delete it, or run spnet bench to write it anew.")
-    return Profile(float(record["single"]), float(record["batch"]), str(record.get("measured_on", "")))
+    words = (str(record.get(name, "")) for name in ("measured_on", "network"))
+    return Profile(float(record["single"]), float(record["batch"]), *words)
+
+
+def profile_of(net: "DynamicNetwork") -> Profile:
+    """This machine's profile where it was measured on such a network; cautious values else."""
+    found = load_profile()
+    return found if found.network in ("", network_key(net)) else Profile()
 
 
 def break_even(costs: list[float], speeds: list[float]) -> float:

@@ -54,7 +54,7 @@ def configure(parser: Parser, argv: list[str]) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from spnet.bench.bench import OWN, BenchConfig, bench
     from spnet.bench.load import under_load
-    from spnet.bench.profile import Profile, save_profile
+    from spnet.bench.profile import Profile, network_key, save_profile
     from spnet.bench.rivals import not_measured
     from spnet.errors import UserError
     from spnet.inference.runtimes.onnx.library import load_runtime
@@ -102,7 +102,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     limits = {form: _limits(records, form == "single") for form in ("single", "batch")}
     if not args.no_profile and all(limits.values()):
         label = f"{args.network}, threads {args.threads}, onnxruntime {runtime.__version__}"
-        profile = Profile(min(limits["single"]), min(limits["batch"]), label)
+        profile = Profile(min(limits["single"]), min(limits["batch"]), label, network_key(net))
         result["profile"] = str(save_profile(profile))
     elif not args.no_profile and records and any(isinstance(rate, float) for rate in rates):
         print("no profile written: it takes two rates and three undisturbed rounds in each", file=sys.stderr)

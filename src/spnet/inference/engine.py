@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spnet.bench.profile import Profile, load_profile
+from spnet.bench.profile import Profile, profile_of
 from spnet.data import Split
 from spnet.errors import UserError, check_count, check_share, choose
 from spnet.inference.calibrate import calibrate
@@ -198,7 +198,7 @@ class Engine:
 
     @cached_property
     def _profile(self) -> Profile:
-        return load_profile()
+        return profile_of(self.model)
 
     def _runtime(self, batch_size: int) -> str:
         if self.executor != AUTO:
