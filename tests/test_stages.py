@@ -264,6 +264,6 @@ def test_the_door_and_the_command(trained: Path, tmp_path: Path, capsys: pytest.
     for how, words in (({"form": "batch"}, "single images"), ({"stages": False, "exit_confidence": 0.9}, "for stages")):
         with pytest.raises(UserError, match=words):
             spnet.export(trained, tmp_path / "other", **{"stages": True, **how})  # type: ignore[call-overload]
-    with pytest.raises(UserError, match="member by member"):
+    with pytest.raises(UserError, match="are of one network"):
         spnet.export(Cascade([tiny("static"), tiny("spnet")]), tmp_path / "other", stages=True)  # type: ignore[arg-type]
     assert [place.name for place in tmp_path.iterdir()] == ["net"]
