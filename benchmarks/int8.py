@@ -56,8 +56,11 @@ def calls(name: str) -> dict[str, Callable[[int], Any]]:
     }
 
 
-def timed(named: dict[str, Callable[[int], Any]], rounds: int) -> dict[str, Any]:
-    """Milliseconds of each, and ratios over the static ones."""
+Seconds = dict[str, np.ndarray]
+
+
+def in_rounds(named: dict[str, Callable[[int], Any]], rounds: int) -> tuple[Seconds, Seconds]:
+    """Wall and processor time of each in each round, all of them on one of 16 images before the next."""
     wall, cpu = ({name: np.zeros(rounds) for name in named} for _ in range(2))
     for k in range(-3, rounds):
         for name, call in named.items():
@@ -65,6 +68,12 @@ def timed(named: dict[str, Callable[[int], Any]], rounds: int) -> dict[str, Any]
             call(k % 16)
             if k >= 0:
                 cpu[name][k], wall[name][k] = time.process_time() - start_cpu, time.perf_counter() - start
+    return wall, cpu
+
+
+def timed(named: dict[str, Callable[[int], Any]], rounds: int) -> dict[str, Any]:
+    """Milliseconds of each, and ratios over the static ones."""
+    wall, cpu = in_rounds(named, rounds)
     ratios = {
         f"{one} over {other}": float(np.median(cpu[other] / cpu[one]))
         for one, other in (

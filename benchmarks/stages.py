@@ -11,7 +11,6 @@ over rounds, and medians of the ratio within a round, in processor time. Needs O
 import argparse
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,8 @@ from typing import Any
 import numpy as np
 import openvino  # type: ignore[import-not-found]
 import torch
-from foreign import LOOKAHEAD, half_open
+from foreign import IMAGES, LOOKAHEAD, half_open
+from int8 import in_rounds
 
 import spnet
 from spnet import data
@@ -30,7 +30,6 @@ from spnet.inference.runtimes.onnx.network import path_model
 from spnet.training.finish import made_with
 
 NETWORKS = ("cifar10-fast", "torchvision:resnet18", "torchvision:resnet50")
-IMAGES = 16
 TOLERANCE = 1e-4
 OWN = {"engine": "onnxruntime", "stages, onnxruntime": "onnxruntime", "stages, OpenVINO": "OpenVINO"}
 """What is timed beside the static network of which runtime."""
@@ -86,13 +85,7 @@ def calls(name: str, folder: Path, where: str) -> dict[str, Callable[[int], Any]
 
 
 def measured(timed: dict[str, Callable[[int], Any]], rounds: int) -> dict[str, Any]:
-    taken = {name: np.zeros(rounds) for name in timed}
-    for k in range(-4, rounds):
-        for name, call in timed.items():
-            start = time.process_time()
-            call(k % IMAGES)
-            if k >= 0:
-                taken[name][k] = time.process_time() - start
+    _, taken = in_rounds(timed, rounds)
     ratios = {name: float(np.median(taken[f"static, {runtime}"] / taken[name])) for name, runtime in OWN.items()}
     return {"ms": {name: float(1e3 * np.median(some)) for name, some in taken.items()}, "over_static": ratios}
 

@@ -302,7 +302,7 @@ def test_the_command_makes_the_same_run(tmp_path: Path) -> None:
         train.configure(parser, argv[2:])
         args = parser.parse_all(argv[2:])
         given = {name.removeprefix("setting:"): v for name, v in vars(args).items() if name.startswith("setting:")}
-        assert train._base(args).with_settings(**given).hash == config.hash
+        assert train.base_config(args).with_settings(**given).hash == config.hash
 
 
 # --- what can be odd about a run

@@ -19,7 +19,13 @@ def add_on(parser: argparse._ActionsContainer) -> None:
 
 
 def add_runs_on(parser: argparse._ActionsContainer) -> None:
-    """For lists of runs: where each is trained, with how much."""
+    """For lists of runs: how many at a time, where each is trained, with how much."""
+    parser.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="runs at a time (0: in this process); default 1, on a cluster what it holds",
+    )
     add_on(parser)
     parser.add_argument(
         "--run-cpus", type=float, metavar="N", help="with --on: CPUs that each run takes; default --threads, or 1"

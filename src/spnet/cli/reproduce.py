@@ -25,12 +25,6 @@ def configure(parser: Parser, argv: list[str]) -> None:
     )
     parser.add_argument("--work", default="runs/reproduce", metavar="DIR", help="run folders under way")
     parser.add_argument("--data", action="append", default=[], metavar="NAME:PATH", help="where a data set lies")
-    parser.add_argument(
-        "--workers",
-        type=int,
-        metavar="N",
-        help="runs at a time (0: in this process); default 1, on a cluster what it holds",
-    )
     add_threads(parser, " of each run")
     add_runs_on(parser)
     parser.add_argument("--seeds", type=int, metavar="N", help="how many seeds; default: all of the scale's")

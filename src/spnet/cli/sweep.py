@@ -9,7 +9,7 @@ from spnet.cli import Parser
 from spnet.cli.live import live
 from spnet.cli.on import add_runs_on, launching
 from spnet.cli.threads import add_threads, computing_with
-from spnet.cli.train import BASE, _add_settings, _base
+from spnet.cli.train import BASE, add_settings, base_config
 from spnet.errors import UserError
 
 if TYPE_CHECKING:
@@ -30,16 +30,10 @@ def configure(parser: Parser, argv: list[str]) -> None:
     parser.add_argument("--out", default="swept", metavar="DIR", help="where the table goes (default swept)")
     parser.add_argument("--results", metavar="DIR", help="records of finished runs; default OUT/results")
     parser.add_argument("--work", metavar="DIR", help="run folders under way; default OUT/work")
-    parser.add_argument(
-        "--workers",
-        type=int,
-        metavar="N",
-        help="runs at a time (0: in this process); default 1, on a cluster what it holds",
-    )
     add_threads(parser, " of each run")
     add_runs_on(parser)
     named, _ = parser.parse_known_args([a for a in argv if a not in ("-h", "--help")])
-    _add_settings(parser, named)
+    add_settings(parser, named)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -68,7 +62,7 @@ def _rows(args: argparse.Namespace) -> "list[Row]":
     from spnet.runs.facts import absolute
 
     fixed = {name.removeprefix("setting:"): value for name, value in vars(args).items() if name.startswith("setting:")}
-    base = _base(args).with_settings(**fixed)
+    base = base_config(args).with_settings(**fixed)
     base = replace(base, data=absolute(base.data))  # workers have working folders of their own
     grid = dict(map(_values, args.grid or ()))
     if len(grid) < len(args.grid or ()) or (twice := [name for name in grid if name in fixed]):

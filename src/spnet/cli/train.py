@@ -50,14 +50,14 @@ def configure(parser: Parser, argv: list[str]) -> None:
     add_threads(parser, " of each process")
     add_loading(parser)
     named, _ = parser.parse_known_args([a for a in argv if a not in ("-h", "--help")])
-    _add_settings(parser, named)
+    add_settings(parser, named)
 
 
-def _add_settings(parser: Parser, named: argparse.Namespace) -> None:
+def add_settings(parser: Parser, named: argparse.Namespace) -> None:
     """Every setting of the chosen method is a flag."""
     import dataclasses
 
-    for config in _base(named).setting_classes():
+    for config in base_config(named).setting_classes():
         group = parser.add_argument_group(config.__name__.removesuffix("Config").lower() + " settings")
         for field in dataclasses.fields(config):
             text = f"{field.metadata['help']} (default {field.default})".replace("%", "%%")
@@ -67,7 +67,7 @@ def _add_settings(parser: Parser, named: argparse.Namespace) -> None:
             )
 
 
-def _base(named: argparse.Namespace) -> Any:
+def base_config(named: argparse.Namespace) -> Any:
     """The run before flags: the recipe or the run to resume, with the names given."""
     from spnet.backbones import import_backbone
     from spnet.methods import method_class
@@ -122,7 +122,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.time_limit is not None and not args.time_limit > 0:
         raise UserError(f"--time-limit wants a positive number of seconds, not {args.time_limit}.")
     refuse_devices(args.devices)
-    config = _base(args).with_settings(**settings)
+    config = base_config(args).with_settings(**settings)
     if args.resume and (Path(args.resume) / "result.json").is_file():
         from spnet.runs.forms import to_json
         from spnet.runs.record import read_result

@@ -8,7 +8,7 @@ passes of both.
 
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from spnet.report.figures import theme
 from spnet.reproduction import cascades
@@ -17,7 +17,7 @@ from spnet.reproduction.lines import Line, Row, collect
 from spnet.reproduction.methods import baseline, label, ladder
 from spnet.reproduction.plan import Plan, at_equal_passes, student_passes
 from spnet.reproduction.section import Section
-from spnet.reproduction.table import Cells
+from spnet.reproduction.table import Cells, full_macs
 from spnet.runs.config import RunConfig
 
 PARTS: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -94,27 +94,41 @@ def best(plan: Plan, results: Path) -> Cells:
     for budget in (1.0, *plan.scale.budgets):
         row = [f"{100 * budget:.0f} %"]
         for kind in KINDS:
-            mine = [point for point in points if point[0] == kind]
-            met = [point for point in mine if point[2] <= 1.02 * budget]
-            top = max(met, key=lambda point: point[3], default=None)
+            mine = [point for point in points if point.kind == kind]
+            met = [point for point in mine if point.cost <= 1.02 * budget]
+            top = max(met, key=lambda point: point.accuracy, default=None)
             none = "none" if mine else "not run"
-            row.append(f"{top[3]:.2f} % at {100 * top[2]:.0f} %: {top[1].split(' at ')[0]}" if top else none)
+            row.append(f"{top.accuracy:.2f} % at {100 * top.cost:.0f} %: {_contender(top)}" if top else none)
         cells.append(row)
     return cells
 
 
-def _points(plan: Plan, results: Path) -> list[tuple[str, str, float, float]]:
-    """(kind, name, share of the full static network's cost, mean accuracy) of all that is finished."""
+class Point(NamedTuple):
+    """A contender at a budget. cost: share of the full static network's; accuracy: percent, mean over the seeds."""
+
+    kind: str
+    name: str
+    cost: float
+    accuracy: float
+
+
+def _points(plan: Plan, results: Path) -> list[Point]:
+    """All that is finished."""
     lines = [line for line in collect(sections(plan)[0].rows, results) if line.figures]
-    full = max((line.figures[0].macs_static for line in lines), default=1)
-    points = [(KINDS[0 if line.static else 1], line.name, _macs(line) / full, _accuracy(line)) for line in lines]
+    full = full_macs(lines, baseline(plan)) or 1
+    points = [Point(KINDS[0 if line.static else 1], line.name, _macs(line) / full, _accuracy(line)) for line in lines]
     names = {row.name.removeprefix("static ") for row in ladder(plan.few, plan.scale.datasets[0])}
     for pair in pairs(plan):
         record = pair.record(results)
         for figures in (one for one in (record.asked if record else ()) if one.met):
             kind = KINDS[2 if pair.name.split(" + ", 1)[1] in names else 3]
-            points.append((kind, pair.name, figures.macs_mean / full, figures.accuracy))
+            points.append(Point(kind, pair.name, figures.macs_mean / full, figures.accuracy))
     return points
+
+
+def _contender(point: Point) -> str:
+    """Its name, without the budget."""
+    return point.name.split(" at ")[0]
 
 
 def _macs(line: Line) -> float:
@@ -136,9 +150,9 @@ def draw(plan: Plan, results: Path, out: Path) -> list[Path]:
     figure = Figure(figsize=(6.4, 4.4), layout="constrained")
     axes = figure.subplots()
     lines: dict[str, list[tuple[float, float]]] = {}
-    for kind, name, cost, accuracy in points:
-        named = KINDS[0] if kind == KINDS[0] else name.split(" at ")[0]
-        lines.setdefault(named, []).append((100 * cost, accuracy))
+    for point in points:
+        named = KINDS[0] if point.kind == KINDS[0] else _contender(point)
+        lines.setdefault(named, []).append((100 * point.cost, point.accuracy))
     for style, (name, mine) in enumerate(lines.items()):
         xs, ys = zip(*sorted(mine), strict=True)
         axes.plot(
