@@ -46,7 +46,7 @@ def test_an_image_that_stops_at_the_first_member_opens_no_other():
     engine = Engine(Cascade([SMALL, LARGE], 0), "onnx")
     assert isinstance(engine, CascadeEngine)
     assert engine(images(1)).exit_stage.tolist() == [0]
-    assert engine.engines[0]._programs and not engine.engines[1]._programs
+    assert engine.engines[0]._programs.opened and not engine.engines[1]._programs.opened
 
 
 def test_a_call_walks_over_no_modules(monkeypatch: pytest.MonkeyPatch):

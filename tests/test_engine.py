@@ -164,7 +164,7 @@ def test_an_onnx_session_normalises_as_the_network_does():
     net = network()
     net.mean.fill_(0.4)
     net.std.fill_(0.21)
-    program: Any = Engine(net, "onnx")._program("onnx")
+    program: Any = Engine(net, "onnx")._programs["onnx"]
     assert np.array_equal(program._pixels(pixels(3)), net.prepare(pixels(3)).numpy())
 
 

@@ -116,7 +116,7 @@ def test_warming_up_reaches_members_that_images_would_not():
     engine = Engine(Cascade([SMALL, LARGE], 0), "onnx")
     assert isinstance(engine, CascadeEngine)
     engine.warm_up(3)
-    assert all(member._growth._grown for member in engine.engines)
+    assert all(member._programs.growth._grown for member in engine.engines)
     assert engine.predict(images(2))[0].shape == (2,)
 
 

@@ -20,8 +20,9 @@ from spnet.inference.cascade import (
 from spnet.inference.cascade_knobs import Ran, priced, tables
 from spnet.inference.cascade_plan import OutOfReach, Planner, Setting
 from spnet.inference.cascade_time import meet_time
-from spnet.inference.engine import AUTO, FP32, Engine
+from spnet.inference.engine import FP32, Engine
 from spnet.inference.memory import Memory, added, weight_bytes
+from spnet.inference.programs import AUTO
 from spnet.inference.runtimes.gathered import gathered
 from spnet.inference.runtimes.protocol import Images, Rules
 from spnet.inference.time_budget import Latency, measure
@@ -58,16 +59,14 @@ class CascadeEngine(Engine):
         self.model = model.eval()
         self._input_shape = tuple(model.input_shape)
         self.executor = executor
-        self.rules = Rules(exit_confidence)
+        self._rules = Rules(exit_confidence)
         self.expected_cost = None
         self.latency: Latency | None = None
-        self._threads = threads
         self._pending_budget = budget
         self._own_confidences: tuple[float, ...] | None = None
         if exit_confidence is not None:
             self._own_confidences = checked_confidences(exit_confidence, len(self.engines))
         self._alike = normalised_alike(model)
-        self._forget_programs()
         if (images := self._to_calibrate_on(precision, calibration)) is not None:
             self._check_alike(images)
             self._quantise(images)
@@ -81,9 +80,18 @@ class CascadeEngine(Engine):
                 raise UserError(f"member {k} of the cascade: {error}") from error
 
     @property
+    def rules(self) -> Rules:
+        """What was asked for, whatever the members run under."""
+        return self._rules
+
+    @property
     def precision(self) -> str:
         """Of all members."""
         return self.engines[0].precision
+
+    @property
+    def threads(self) -> int:
+        return self.engines[0].threads
 
     @property
     def confidences(self) -> tuple[float, ...]:
@@ -104,13 +112,12 @@ class CascadeEngine(Engine):
         raise UserError("a cascade has a threshold for each member: ask for decision_shifts.")
 
     def _forget_programs(self) -> None:
-        super()._forget_programs()
         for engine in self.engines:
             engine._forget_programs()
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy has members' engines of its own, for it may be calibrated."""
-        return {**super().__getstate__(), "engines": [copy.copy(engine) for engine in self.engines]}
+        return {**self.__dict__, "engines": [copy.copy(engine) for engine in self.engines]}
 
     def choice(self, batch_size: int) -> str:
         """What runs a batch of this size that reaches every member, such as `static+onnx`."""
@@ -176,7 +183,7 @@ class CascadeEngine(Engine):
             raise UserError("exit_confidence sets a cascade's confidences, and so does a budget: give one of them.")
         runs = []
         for engine in self.engines:
-            program = engine._counter(gathered)
+            program = engine._programs.counter(gathered)
             runs.append(lambda part, shift, program=program: program(part, None, shift))
         return tables(self.model.networks, runs, images)
 

@@ -1,36 +1,31 @@
 """Engine: one door to inference that really skips, whatever the method and the runtime."""
 
-import threading
+import copy
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from spnet.bench.profile import Profile, profile_of
 from spnet.data import Split
 from spnet.errors import UserError, check_count, check_share, choose
 from spnet.inference.calibrate import calibrate
 from spnet.inference.cascade import Cascade, Model
 from spnet.inference.images import checked
-from spnet.inference.memory import Growth, Memory, weight_bytes
-from spnet.inference.runtimes.eager import EagerProgram
+from spnet.inference.memory import Memory, weight_bytes
+from spnet.inference.programs import AUTO, Programs
 from spnet.inference.runtimes.masked import masked
-from spnet.inference.runtimes.protocol import Images, Program, Rules
+from spnet.inference.runtimes.protocol import Images, Rules
 from spnet.inference.runtimes.registry import RUNTIMES
-from spnet.network.dynamic import DynamicNetwork, Executor
+from spnet.network.dynamic import DynamicNetwork
 from spnet.network.heads import check_exit
 from spnet.network.trace import Trace
 
 if TYPE_CHECKING:
     from spnet.inference.time_budget import Latency
 
-AUTO = "auto"
-STATIC = "static"
-"""What `Engine.choice` calls the network without routers, where skipping does not pay."""
 EXECUTORS = (AUTO, *RUNTIMES)
 FP32, INT8 = PRECISIONS = ("fp32", "int8")
 FAR = 1e6
@@ -122,14 +117,12 @@ class Engine:
         self.model = model.eval()
         self._input_shape = tuple(model.input_shape)
         self.executor = executor
-        self.rules = Rules(exit_confidence, max_cost)
+        self._programs = Programs(self.model, executor, Rules(exit_confidence, max_cost), threads)
         self.expected_cost = expected_cost
         self.latency: Latency | None = None
         """What `calibrate` to a time measured; None before, and after any other calibration."""
-        self._threads = threads
         self._own_shift: float | None = None
         self._pending_budget = budget
-        self._forget_programs()
         if executor != AUTO and (reason := RUNTIMES[executor].why_not(model)):
             raise UserError(reason)
         if (images := self._to_calibrate_on(precision, calibration)) is not None:
@@ -148,7 +141,12 @@ class Engine:
         return checked(calibration, self.model, self._input_shape)
 
     def _quantise(self, checked: Images) -> None:
-        self.rules = replace(self.rules, int8=RUNTIMES[self.executor].quantise(self.model, checked))
+        int8 = RUNTIMES[self.executor].quantise(self.model, checked)
+        self._programs.rules = replace(self._programs.rules, int8=int8)
+
+    @property
+    def rules(self) -> Rules:
+        return self._programs.rules
 
     @property
     def precision(self) -> str:
@@ -170,72 +168,24 @@ class Engine:
     @property
     def threads(self) -> int:
         """Threads to compute with."""
-        return self._threads or torch.get_num_threads()
+        return self._programs.threads
 
     @property
     def decision_shift(self) -> float:
         """The threshold in force: this engine's own once it was calibrated, before that the network's."""
         return float(self.model.decision_shift) if self._own_shift is None else self._own_shift
 
-    def _forget_programs(self) -> None:
-        self._programs: dict[str, Program | None] = {}
-        self._growth = Growth()
-        self._lock = threading.RLock()
-
     def __getstate__(self) -> dict[str, Any]:
-        """Sessions and locks stay behind when an engine is pickled or copied."""
-        left = ("_programs", "_lock", "_growth", "_serving")
-        return {name: value for name, value in self.__dict__.items() if name not in left}
+        """A pickled or copied engine opens programs of its own."""
+        return {**self.__dict__, "_programs": copy.copy(self._programs)}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._forget_programs()
-
-    @cached_property
-    def _serving(self) -> dict[str, bool]:
-        """Which runtimes can serve this network here."""
-        return {name: runtime.why_not(self.model) is None for name, runtime in RUNTIMES.items()}
-
-    @cached_property
-    def _profile(self) -> Profile:
-        return profile_of(self.model)
-
-    def _runtime(self, batch_size: int) -> str:
-        if self.executor != AUTO:
-            return self.executor
-        return max(RUNTIMES, key=lambda name: RUNTIMES[name].rank(batch_size) * self._serving[name])
-
-    def _program(self, name: str) -> Program | None:
-        """Compiled when first asked for; by one thread, for all. `static NAME`: a runtime's static program."""
-        if name not in self._programs:
-            with self._lock:
-                if name not in self._programs:
-                    kind, _, runtime = name.rpartition(" ")
-                    if kind == STATIC:
-                        made = RUNTIMES[runtime].compile_static(self.model, self._threads)
-                    else:
-                        made = RUNTIMES[runtime].compile(self.model, self.rules, self._threads)
-                    self._programs[name] = made
-        return self._programs[name]
-
-    def _skips(self, batch_size: int) -> bool:
-        """Whether to skip blocks at all, or run the static network: `auto` alone asks."""
-        if self.executor != AUTO or self.max_cost is not None:
-            return True
-        limit = self._profile.single if batch_size == 1 else self._profile.batch
-        saves = any(self.model.gated) or self.exit_confidence is not None
-        return saves and (self.expected_cost is None or self.expected_cost < limit)
-
-    def _static_program(self, batch_size: int) -> Program | None:
-        """What runs instead where skipping does not pay, if the runtime has such a thing."""
-        if self._skips(batch_size):
-            return None
-        return self._program(f"{STATIC} {self._runtime(batch_size)}")
+    def _forget_programs(self) -> None:
+        self._programs.forget()
 
     def choice(self, batch_size: int) -> str:
         """What runs a batch of this size: `masked`, `branching`, `gathered`, `onnx` or `static` (the fallback of
         `auto`)."""
-        return STATIC if self._static_program(batch_size) is not None else self._runtime(batch_size)
+        return self._programs.choice(batch_size, self.expected_cost)
 
     def __call__(self, images: Images, force: Tensor | None = None) -> Trace:
         """Run images (B, C, H, W), uint8 or normalised float, a tensor or an array.
@@ -287,7 +237,7 @@ class Engine:
     @property
     def memory(self) -> Memory:
         """Bytes of the weights, and what this process grew by when this engine opened what runs them."""
-        return Memory(weight_bytes(self.model), self._growth.total)
+        return Memory(weight_bytes(self.model), self._programs.growth.total)
 
     def _check_calibrated(self) -> None:
         if self._pending_budget is not None:
@@ -298,37 +248,26 @@ class Engine:
 
     def _answer(self, checked: Images, force: Tensor | None = None) -> Trace:
         """As a call, for images that were checked."""
-        count, forced = len(checked), force is not None
-        program = self._running(count, forced)
-        return self._growth((id(program), count == 1, forced), lambda: program(checked, force, self._own_shift))
+        batch = len(checked), force is not None, self.expected_cost
+        program = self._programs.ready(*batch)
+        if program is None:
+            return self._programs.first(*batch, lambda program: program(checked, force, self._own_shift))
+        return program(checked, force, self._own_shift)
 
     def _run_for_logits(self, images: Images) -> np.ndarray:
         return self._logits(checked(images, self.model, self._input_shape))
 
     def _logits(self, checked: Images, shift: float | None = None) -> np.ndarray:
         """(B, classes) of images that were checked; at the engine's own threshold where none is given."""
-        count, shift = len(checked), self._own_shift if shift is None else shift
-        program = self._running(count)
-        return self._growth((id(program), count == 1, False), lambda: program.logits(checked, shift))
-
-    def _running(self, count: int, forced: bool = False) -> Program:
-        """What runs so many images: decisions can be forced only where there are some."""
-        program = None if forced else self._static_program(count)
-        program = program or self._program(self._runtime(count))
-        assert program is not None
-        return program
-
-    def _counter(self, executor: Executor) -> Program:
-        """Runs the network's own decisions under this engine's rules, whatever runs them later: what calibration
-        counts. In fp32 by `executor`; in int8, which decides by features of its own, as it will run."""
-        if self.rules.int8 is None:
-            return EagerProgram(self.model, executor, self.rules, self._threads)
-        program = self._program(self.executor)
-        assert program is not None
-        return program
+        shift = self._own_shift if shift is None else shift
+        batch = len(checked), False, self.expected_cost
+        program = self._programs.ready(*batch)
+        if program is None:
+            return self._programs.first(*batch, lambda program: program.logits(checked, shift))
+        return program.logits(checked, shift)
 
     def _counting(self) -> Callable[[Tensor], Trace]:
-        program = self._counter(masked)
+        program = self._programs.counter(masked)
         return lambda images: program(images, None, self._own_shift)
 
     def calibrate(self, images: Images, budget: float | None = None, *, budget_ms: float | str | None = None) -> float:

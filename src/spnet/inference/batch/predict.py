@@ -18,7 +18,8 @@ from spnet.inference.batch.on_ray import classify_on
 from spnet.inference.batch.parts import Parts, finished
 from spnet.inference.batch.rows import classify
 from spnet.inference.cascade import Cascade, Model
-from spnet.inference.engine import AUTO, Engine
+from spnet.inference.engine import Engine
+from spnet.inference.programs import AUTO
 from spnet.inference.runtimes.registry import RUNTIMES
 from spnet.network.dynamic import DynamicNetwork
 from spnet.runs.run import Run

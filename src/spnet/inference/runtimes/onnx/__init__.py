@@ -10,7 +10,8 @@ network             one model per form
 quantise, int8      8 bits: the tools that calibrate; a dynamic network cut out of one quantised graph
 blocked             onnxruntime's own layout kept across branches and gathers
 library, sessions   onnxruntime itself; sessions and workers that services can share
-executor, service   traces; what `Engine` asks
+executor, ran       sessions at work; what they put out, as a trace
+service             what `Engine` asks
 forcing, agreement  forced decisions; the comparison with the eager network
 cascade             several networks as one graph
 """

@@ -6,7 +6,6 @@ takes less than a millisecond.
 Shapes: B samples, N blocks, R = sum of K_i over gated blocks.
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -27,11 +26,14 @@ from spnet.inference.runtimes.onnx.library import load_runtime, open_session
 from spnet.inference.runtimes.onnx.network import FormName, dynamic_model, path_model
 from spnet.inference.runtimes.onnx.pixels import Pixels
 from spnet.inference.runtimes.onnx.quantise import check_processor
+from spnet.inference.runtimes.onnx.ran import Ran, RanInFull
 from spnet.inference.runtimes.onnx.sessions import Sessions, chunk_size
 from spnet.inference.runtimes.onnx.walk import Rules
 from spnet.inference.runtimes.protocol import Images
 from spnet.network.dynamic import DynamicNetwork
 from spnet.network.trace import LazyTrace, Trace
+
+NO_RULES = Rules()
 
 
 class OnnxExecutor:
@@ -73,6 +75,7 @@ class OnnxExecutor:
         self.layout = layout if int8 is None else "plain"
         self.int8 = int8
         self.rules = Rules(exits=exit_confidence is not None, bounded=max_cost is not None)
+        self._ruled = self.rules != NO_RULES
         self._rule_values: dict[str, Any] = {}
         if exit_confidence is not None:
             self._rule_values["exit_confidence"] = np.array(exit_confidence, np.float32)
@@ -84,9 +87,10 @@ class OnnxExecutor:
         self._widths = [net.options[i] for i in net.gated_indices]
         self._network_shift = net.decision_shift.numpy()  # a view: it follows the network
 
-    def _open(self, key: tuple[FormName, Rules, bool]) -> Any:
+    def _open(self, key: tuple[FormName, bool, bool]) -> Any:
         """One image has threads of its own, the workers share a session."""
-        form, rules, router_logits = key
+        form, ruled, router_logits = key
+        rules = self.rules if ruled else NO_RULES
         threads = self.threads if form == "single" else 1
         fast = self._open_blocked(form, rules, router_logits, threads) if self.layout == "blocked" else None
         return fast or self._open_plain(form, rules, router_logits, threads)
@@ -104,7 +108,7 @@ class OnnxExecutor:
         images, decisions = probe(self.net, paths=2)
         try:
             fast = open_session(blocked(model).SerializeToString(), threads, spinning=threads > 1)
-            if rules == Rules():
+            if rules == NO_RULES:
 
                 def run(x: np.ndarray, bias: np.ndarray | None) -> list[np.ndarray]:
                     return self._run(fast, form, x, {}, bias)
@@ -135,24 +139,21 @@ class OnnxExecutor:
             bias = self._forcing(decisions, len(images))
             if bias is None:
                 self.net.checked_path(torch.empty(len(images)), force)  # says what is wrong
-        pixels, shift = self._pixels(images), float(self._network_shift) if shift is None else shift
+        pixels = self._pixels(images)
+        shift = float(self._network_shift) if shift is None else shift
         outputs = self.arrays(pixels, bias, shift)
         if pixels is images or not pixels.flags.owndata:
             pixels = pixels.copy()  # the caller's memory may hold another image when router logits are asked for
-        router_logits = partial(self._router_logits, pixels, bias, shift)
-        return LazyTrace(_Ran(self.net, outputs, self._rules_of(bias), router_logits))
+        exits = self.rules.exits and bias is None
+
+        def router_logits() -> np.ndarray:
+            return self.arrays(pixels, bias, shift, router_logits=True)[2]
+
+        return LazyTrace(Ran(self.net, outputs, exits, router_logits))
 
     def logits(self, images: Images, shift: float | None = None) -> np.ndarray:
         """(B, classes) alone."""
         return self.arrays(self._pixels(images), None, shift)[0]
-
-    def _router_logits(self, pixels: np.ndarray, bias: np.ndarray | None, shift: float) -> np.ndarray:
-        """(B, R) by a run that returns them."""
-        return self.arrays(pixels, bias, shift, router_logits=True)[2]
-
-    def _rules_of(self, bias: np.ndarray | None) -> Rules:
-        """Forced decisions run to the end and cost what they cost."""
-        return self.rules if bias is None else Rules()
 
     def arrays(
         self,
@@ -165,67 +166,31 @@ class OnnxExecutor:
         """Normalised float32 images (B, C, H, W), router bias (B, R) or None -> logits, decisions; then router logits
         where they are asked for and, without a bias, (B, 1) exit stages where samples may leave early."""
         form: FormName = "single" if len(images) == 1 else "batch"
-        rules = self._rules_of(bias)
-        values = dict(self._rule_values) if bias is None else {}
+        ruled = self._ruled and bias is None  # forced decisions run to the end and cost what they cost
+        values = dict(self._rule_values) if ruled else {}
         if self._widths:
             values["decision_shift"] = self._network_shift if shift is None else np.array(shift, np.float32)
-        return self._run(self._sessions[form, rules, router_logits], form, images, values, bias)
+        return self._run(self._sessions[form, ruled, router_logits], form, images, values, bias)
 
     def _run(
         self, session: Any, form: FormName, images: np.ndarray, values: dict[str, Any], bias: np.ndarray | None = None
     ) -> list[np.ndarray]:
         """Outputs for all images, whatever their number; `values` are inputs that all of them share."""
+        biased = bias is not None and bool(self._widths)
+        if len(images) == 1:
+            return session.run(None, {"image": images, **values, **({"router_bias": bias} if biased else {})})
         chunk = 1 if form == "single" else chunk_size(images, self.threads)
-        starts = range(0, len(images), chunk)
 
         def run(start: int) -> list[np.ndarray]:
             part = slice(start, start + chunk)
-            rows = {} if bias is None or not self._widths else {"router_bias": bias[part]}
+            rows = {"router_bias": bias[part]} if bias is not None and biased else {}
             return session.run(None, {"image": images[part], **values, **rows})
 
+        starts = range(0, len(images), chunk)
         if len(starts) == 1:
             return run(0)
         parts = self._sessions.map(run, starts) if form == "batch" else map(run, starts)
         return [np.concatenate(columns) for columns in zip(*parts, strict=True)]
-
-
-class _Ran:
-    """What a graph put out, as the fields of a trace."""
-
-    def __init__(
-        self, net: DynamicNetwork, outputs: list[np.ndarray], rules: Rules, router_logits: Callable[[], np.ndarray]
-    ) -> None:
-        self.net = net
-        self.outputs = outputs
-        self.rules = rules
-        self._router_logits = router_logits
-
-    def logits(self) -> Tensor:
-        return torch.from_numpy(self.outputs[0])
-
-    def stage_logits(self) -> tuple[Tensor, ...]:
-        return (self.logits(),)
-
-    def decisions(self) -> Tensor:
-        return torch.from_numpy(self.outputs[1])
-
-    def router_logits(self) -> tuple[Tensor, ...]:
-        if self.net.router is None:
-            return ()
-        widths = [self.net.options[i] for i in self.net.gated_indices]
-        return torch.from_numpy(self._router_logits()).split(widths, 1)
-
-    def log_prob(self) -> Tensor:
-        return torch.zeros(len(self.outputs[0]), len(self.net.gated_indices))
-
-    def exit_stage(self) -> Tensor:
-        if self.rules.exits:
-            return torch.from_numpy(self.outputs[-1]).squeeze(1)
-        return torch.full((len(self.outputs[0]),), len(self.net.backbone.stages.lengths) - 1)
-
-    def macs(self) -> Tensor:
-        routed = self.net.router is not None
-        return self.net.macs_of(self.decisions(), self.exit_stage(), routed=routed, heads=self.rules.exits)
 
 
 class StaticExecutor:
@@ -249,7 +214,7 @@ class StaticExecutor:
 
     def __call__(self, images: Images, force: Tensor | None = None, shift: float | None = None) -> Trace:
         """Run images (B, C, H, W), uint8 or float, of the right size. There is nothing to force or to shift."""
-        return LazyTrace(_RanInFull(self.net, [self.logits(images)]))
+        return LazyTrace(RanInFull(self.net, [self.logits(images)]))
 
     def logits(self, images: Images, shift: float | None = None) -> np.ndarray:
         """(B, classes) alone."""
@@ -262,22 +227,3 @@ class StaticExecutor:
         chunk = chunk_size(images, self.threads)
         parts = [images[start : start + chunk] for start in range(0, len(images), chunk)]
         return np.concatenate(self._sessions.map(lambda part: session.run(None, {"image": part})[0], parts))
-
-
-class _RanInFull(_Ran):
-    """The same of the static network: every decision is the last option, and no router is charged."""
-
-    def __init__(self, net: DynamicNetwork, outputs: list[np.ndarray]) -> None:
-        super().__init__(net, outputs, Rules(), lambda: np.zeros((len(outputs[0]), 0), np.float32))
-
-    def router_logits(self) -> tuple[Tensor, ...]:
-        return ()
-
-    def decisions(self) -> Tensor:
-        return (torch.tensor(self.net.options) - 1).expand(len(self.outputs[0]), -1)
-
-    def log_prob(self) -> Tensor:
-        return torch.zeros(len(self.outputs[0]), 0)
-
-    def macs(self) -> Tensor:
-        return torch.full((len(self.outputs[0]),), self.net.static_macs)
