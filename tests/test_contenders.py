@@ -12,6 +12,7 @@ from spnet.jobs.runner import write_result
 from spnet.reproduction import cascades
 from spnet.reproduction.cascades import CascadeRecord
 from spnet.reproduction.contenders import best, pairs, sections
+from spnet.reproduction.milliseconds import read
 from spnet.reproduction.plan import Plan
 from spnet.reproduction.scales import SCALES
 from spnet.runs.forms import to_json
@@ -88,7 +89,8 @@ def test_cascades_are_evaluated_once_and_stand_beside_the_rows(tmp_path: Path, m
     kept = {run.hash for pair in pairs(plan) for run in pair.members}
     monkeypatch.setattr("spnet.reproduction.contenders.OTHERS", ())
     monkeypatch.setattr("spnet.reproduction.contenders.PARTS", ())
-    assert main(command) == 0
+    monkeypatch.setattr("spnet.reproduction.milliseconds.IMAGES", 3)
+    assert main([*command, "--time"]) == 0
     made = sorted((tmp_path / "results" / "cascades").iterdir())
     assert len(made) == len(pairs(plan)) == len(kept) - 1
     page = (tmp_path / "out" / "contenders.md").read_text()
@@ -97,6 +99,10 @@ def test_cascades_are_evaluated_once_and_stand_beside_the_rows(tmp_path: Path, m
     record = pairs(plan)[0].record(tmp_path / "results")
     assert record is not None and (at := record.at(0.79)) is not None
     assert at.macs_mean <= 0.85 * record.macs_full and at.members[0].cost_alone < 1
+    timed = read(plan, tmp_path / "results")
+    assert {"static resnet14", "dynamic at 0.5", "resnet8 + resnet14 at 0.79"} <= {row.name for row in timed.rows}
+    assert timed.images == 3 and all(row.ms > 0 for row in timed.rows)
+    assert "## Milliseconds on digits" in page and " ms: static resnet" in page
     before = made[0].read_bytes()
     assert main([*command, "--finished-only"]) == 0
     assert made[0].read_bytes() == before

@@ -33,6 +33,9 @@ def configure(parser: Parser, argv: list[str]) -> None:
     )
     parser.add_argument("--finished-only", action="store_true", help="train nothing: write what finished runs give")
     parser.add_argument(
+        "--time", action="store_true", help="contenders: also take the milliseconds of what is trained, in turn"
+    )
+    parser.add_argument(
         "--dry-run", action="store_true", help="list the runs, done and to do, the hours left, and stop"
     )
 
@@ -55,6 +58,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         with launching(args, _places(plan)) as how, live() as show, computing_with(args.threads):
             board = run_all(runs, **places, **how, show=show)
         failed = board.failed
+    if args.time:
+        reproduction.time(args.target, plan, results)
     files, left_out = [], []
     for target in targets:
         # A table leaves out what is not finished; a figure is drawn from weights or not at all.
@@ -75,11 +80,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def _plan(args: argparse.Namespace) -> Any:
     from spnet.data.spec import parse
     from spnet.errors import UserError, choose
-    from spnet.reproduction import TARGETS
+    from spnet.reproduction import TARGETS, TIMED
     from spnet.reproduction.plan import FITTING, READINGS, Plan
     from spnet.reproduction.scales import SCALES
 
     choose("target", args.target, (*TARGETS, "all"))
+    if args.time:
+        choose("target of --time", args.target, TIMED)
     scale = SCALES[choose("scale", args.scale, SCALES)]
     choose("reading", args.reading, READINGS)
     if args.seeds is not None and not 1 <= args.seeds <= len(scale.seeds):

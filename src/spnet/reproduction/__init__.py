@@ -1,7 +1,8 @@
 """The paper's tables and figures, and our own, as lists of runs and ways to print them.
 
 A target is a module with `sections(plan)` (a table) or with `runs`, `networks` and `write` (a figure). A table may have
-more beside its rows, of the networks that are there: `prepare` makes records, `tables` prints them, `draw` draws them.
+more beside its rows, of the networks that are there: `prepare` makes records, `time` takes milliseconds, `tables`
+prints them, `draw` draws them.
 Adding a target is one file and its name here.
 """
 
@@ -17,6 +18,8 @@ from spnet.runs.config import RunConfig
 
 PAPER = ("table1", "table2", "table3", "supplement-a", "figure1", "figure2", "figure3", "stability")
 TARGETS = (*PAPER, "contenders", "methods", "lookahead", "budgets", "precision")
+TIMED = ("contenders",)
+"""Those that know milliseconds."""
 
 
 def runs(target: str, plan: Plan) -> list[RunConfig]:
@@ -54,6 +57,14 @@ def write(target: str, plan: Plan, results: Path, folder: Path, out: Path) -> li
     printed = [Printed(*part) for part in rendered(target, plan, results)]
     files = write_tables(out / target, printed, foot(runs(target, plan), plan, results))
     return files + (module.draw(plan, results, out) if hasattr(module, "draw") else [])
+
+
+def time(target: str, plan: Plan, results: Path) -> None:
+    """Take the milliseconds of what is trained, and keep them beside the records. One of `TIMED`."""
+    module = _module(target)
+    if hasattr(module, "prepare"):
+        module.prepare(plan, results)
+    module.time(plan, results)
 
 
 def rendered(target: str, plan: Plan, results: Path) -> list[tuple[str, Cells, list[str]]]:

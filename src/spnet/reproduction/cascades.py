@@ -8,6 +8,7 @@ Calibrated on training images without labels, as a user would; the test images a
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from spnet.errors import UserError
 from spnet.files import read_json, write_json
@@ -18,6 +19,10 @@ from spnet.reproduction.table import Cells
 from spnet.runs.config import RunConfig
 from spnet.runs.forms import Misfit, fill, to_json
 from spnet.runs.record import Environment, Evaluation
+
+if TYPE_CHECKING:
+    from spnet.inference.cascade import Cascade
+    from spnet.inference.cascade_engine import CascadeEngine
 
 FOLDER = "cascades"
 HEAD = (
@@ -75,33 +80,45 @@ def make(pairs: Sequence[Pair], plan: Plan, results: Path) -> None:
 
 def _evaluated(pair: Pair, plan: Plan, results: Path) -> CascadeRecord:
     from spnet import data
-    from spnet.build import create_model
     from spnet.inference.calibrate import spread
-    from spnet.inference.cascade import Cascade
-    from spnet.inference.cascade_engine import CascadeEngine
     from spnet.inference.cascade_evaluate import evaluate_cascade
-    from spnet.runs.open import load
     from spnet.training.finish import CALIBRATION_IMAGES, made_with
 
     dataset = data.load(pair.members[0].data)
-    cascade = Cascade([load(results / NETWORKS / run.hash) for run in pair.members])
-    channels, size, _ = cascade.input_shape
-    full = create_model(
-        plan.scale.backbone, "static", num_classes=cascade.num_classes, in_channels=channels, image_size=size
-    ).static_macs
     images = spread(dataset.train, CALIBRATION_IMAGES).images
-    engine = CascadeEngine(cascade, "gathered")
-    planner = engine.planner(images)
+    engine = opened(pair, results, "gathered")
+    planner, static = engine.planner(images), engine.model.static_macs
+    full = full_network_macs(plan, engine.model)
     asked = []
     for budget in plan.scale.budgets:
         try:
-            reached = engine.meet(planner, budget * full / cascade.static_macs)
+            reached = engine.meet(planner, budget * full / static)
         except UserError as error:
             asked.append(Evaluation(budget=budget, missed=str(error)))
             continue
         figures = evaluate_cascade(engine, dataset.test)
-        asked.append(replace(figures, budget=budget, calibration_cost=reached * cascade.static_macs / full))
+        asked.append(replace(figures, budget=budget, calibration_cost=reached * static / full))
     return CascadeRecord(pair.name, full, len(images), tuple(asked), made_with("fp32"))
+
+
+def opened(pair: Pair, results: Path, executor: str) -> "CascadeEngine":
+    """The engine of the pair's kept networks, on one thread; not calibrated."""
+    from spnet.inference.cascade import Cascade
+    from spnet.inference.cascade_engine import CascadeEngine
+    from spnet.runs.open import load
+
+    return CascadeEngine(Cascade([load(results / NETWORKS / run.hash) for run in pair.members]), executor, threads=1)
+
+
+def full_network_macs(plan: Plan, like: "Cascade") -> int:
+    """Multiply-adds of the plan's full static network on the cascade's images."""
+    from spnet.build import create_model
+
+    channels, size, _ = like.input_shape
+    full = create_model(
+        plan.scale.backbone, "static", num_classes=like.num_classes, in_channels=channels, image_size=size
+    )
+    return full.static_macs
 
 
 def table(pairs: Sequence[Pair], plan: Plan, results: Path) -> Cells:

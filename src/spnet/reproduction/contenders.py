@@ -6,19 +6,28 @@ full path) a training has fewer epochs, as many as fit into the passes of the ot
 passes of both.
 """
 
+from collections.abc import Iterator
+from copy import copy
 from itertools import combinations
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from spnet.errors import UserError
+from spnet.jobs.runner import NETWORKS, finished
 from spnet.report.figures import theme
-from spnet.reproduction import cascades
+from spnet.reproduction import cascades, milliseconds
 from spnet.reproduction.cascades import Pair
 from spnet.reproduction.lines import Line, Row, collect
 from spnet.reproduction.methods import baseline, label, ladder
+from spnet.reproduction.milliseconds import Times
 from spnet.reproduction.plan import Plan, at_equal_passes, student_passes
 from spnet.reproduction.section import Section
 from spnet.reproduction.table import Cells, full_macs
 from spnet.runs.config import RunConfig
+
+if TYPE_CHECKING:
+    from spnet.data import Source
+    from spnet.inference.engine import Engine
 
 PARTS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("dynamic + stage classifiers", {"path": 0.0, "logits": 0.0, "evolution": 0.0}),
@@ -71,17 +80,55 @@ def prepare(plan: Plan, results: Path) -> None:
     cascades.make(pairs(plan), plan, results)
 
 
+def time(plan: Plan, results: Path) -> None:
+    """Take the milliseconds of what is trained by now; on a quiet machine."""
+    from spnet import data
+
+    dataset = data.load(plan.run(plan.scale.datasets[0], "static").data)
+    milliseconds.make(_engines(plan, results, dataset.train), dataset.test, plan, results)
+
+
+def _engines(plan: Plan, results: Path, train: "Source") -> Iterator[tuple[str, "Engine"]]:
+    """What a user would call, of the first seed there is: every row's network, every cascade, at every budget."""
+    from spnet.inference.calibrate import spread
+    from spnet.inference.engine import Engine
+    from spnet.runs.open import load
+    from spnet.training.finish import CALIBRATION_IMAGES
+
+    images = spread(train, CALIBRATION_IMAGES).images
+    for row in sections(plan)[0].rows:
+        if (run := next((run for run in row.runs if finished(run, results, network=True)), None)) is None:
+            continue
+        engine = Engine(load(results / NETWORKS / run.hash), "onnx", threads=1)
+        if row.budget is not None:
+            try:
+                engine.calibrate(images, row.budget)
+            except UserError:  # no threshold meets it: the table says so
+                continue
+        yield row.name, engine
+    for pair in pairs(plan):
+        if (record := pair.record(results)) is None or not pair.ready(results):
+            continue
+        engine = cascades.opened(pair, results, "onnx")
+        planner = engine.planner(images)
+        for figures in (one for one in record.asked if one.met):
+            mine = copy(engine)
+            mine.meet(planner, figures.budget * record.macs_full / engine.model.static_macs)
+            yield f"{pair.name} at {figures.budget}", mine
+
+
 def tables(plan: Plan, results: Path) -> list[tuple[str, Cells, list[str]]]:
     """What stands beside the rows: who wins at each budget, and the cascades."""
     data = plan.scale.datasets[0]
     few = f"Members of seed {', '.join(map(str, plan.few.seeds))}; calibrated on training images without labels."
+    found = [(f"The best of each kind on {data}", best(plan, results), ["Mean accuracy over the seeds there are."])]
     all_of_them = cascades.table(pairs(plan), plan, results)
-    best_of_them = (
-        f"The best of each kind on {data}",
-        best(plan, results),
-        ["Mean accuracy over the seeds there are."],
-    )
-    return [best_of_them, *([(f"Cascades on {data}", all_of_them, [few])] if len(all_of_them) > 1 else [])]
+    if len(all_of_them) > 1:
+        found.append((f"Cascades on {data}", all_of_them, [few]))
+    if (times := milliseconds.read(plan, results)).rows:
+        how = f"Batch 1, one thread, `Engine`, each image in turn through all. {times.made_with.hardware}."
+        found.append((f"Milliseconds on {data}", milliseconds.table(times, baseline(plan)), [how]))
+    return found
 
 
 KINDS = ("static network", "dynamic network", "cascade of static networks", "static network, then a dynamic one")
@@ -89,7 +136,7 @@ KINDS = ("static network", "dynamic network", "cascade of static networks", "sta
 
 def best(plan: Plan, results: Path) -> Cells:
     """At each budget the most accurate of each kind that costs no more; 2 % over the budget count as met."""
-    points = _points(plan, results)
+    points, times = _points(plan, results), milliseconds.read(plan, results)
     cells: Cells = [["cost at most", *KINDS]]
     for budget in (1.0, *plan.scale.budgets):
         row = [f"{100 * budget:.0f} %"]
@@ -98,9 +145,15 @@ def best(plan: Plan, results: Path) -> Cells:
             met = [point for point in mine if point.cost <= 1.02 * budget]
             top = max(met, key=lambda point: point.accuracy, default=None)
             none = "none" if mine else "not run"
-            row.append(f"{top.accuracy:.2f} % at {100 * top.cost:.0f} %: {_contender(top)}" if top else none)
+            row.append(_said(top, times) if top else none)
         cells.append(row)
     return cells
+
+
+def _said(point: "Point", times: Times) -> str:
+    timed = times.of(point.name)
+    took = f" in {timed.ms:.3g} ms" if timed else ""
+    return f"{point.accuracy:.2f} % at {100 * point.cost:.0f} %{took}: {_contender(point)}"
 
 
 class Point(NamedTuple):
@@ -122,7 +175,7 @@ def _points(plan: Plan, results: Path) -> list[Point]:
         record = pair.record(results)
         for figures in (one for one in (record.asked if record else ()) if one.met):
             kind = KINDS[2 if pair.name.split(" + ", 1)[1] in names else 3]
-            points.append(Point(kind, pair.name, figures.macs_mean / full, figures.accuracy))
+            points.append(Point(kind, f"{pair.name} at {figures.budget}", figures.macs_mean / full, figures.accuracy))
     return points
 
 
