@@ -20,6 +20,7 @@ from PIL import Image
 
 import spnet
 from spnet.cli import main
+from spnet.cli.on import speaking_aside
 from spnet.cluster import address_of, check_nodes, connected, slots
 from spnet.errors import UserError
 from spnet.inference.batch.listing import FilePart, RowPart
@@ -100,6 +101,17 @@ def test_no_cluster_at_the_address_is_one_line(
             assert out == "" and "spnet: no Ray cluster answers at " in err and why in err and err.count("\n") == 1
 
 
+def test_a_page_of_ray_is_told_in_its_first_line(capsys: pytest.CaptureFixture[str]):
+    with speaking_aside():
+        print("(raylet) Raylet is terminated. Its log:\n    [state-dump] 1\n    [state-dump] 2")
+        print("(raylet) The task is started again.")
+    out, err = capsys.readouterr()
+    assert out == "" and err.splitlines() == [
+        "(raylet) Raylet is terminated. Its log:",
+        "(raylet) The task is started again.",
+    ]
+
+
 class Lost(Exception):
     """As Ray's own errors."""
 
@@ -138,9 +150,13 @@ def test_records_come_back_by_value(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     node = Elsewhere(tmp_path / "node")
     (tmp_path / "node").mkdir()
     (tmp_path / "node" / f"{bad.hash}.log").write_text("UserError: no images")
+    begun_here = tmp_path / "work" / run.hash / "metrics.jsonl"
+    begun_here.parent.mkdir(parents=True)
+    begun_here.write_text("")  # and killed before its first epoch ended
     board = run_all([run, bad], **places, launch=RayLauncher(node, 2, 0.5), networks=[run.hash])
     assert node.how == {"num_cpus": 2, "num_gpus": 0.5, "max_retries": RETRIES}
-    assert board.finished == [run.hash] and record(run, tmp_path / "results").hash == run.hash
+    assert board.finished == [run.hash] and (made := record(run, tmp_path / "results")).hash == run.hash
+    assert made.curves is not None and len(made.curves.train_accuracy) == TINY["epochs"]
     assert (tmp_path / "results" / "networks" / run.hash / "model.safetensors").is_file()
     assert sorted(path.name for path in (tmp_path / "work" / run.hash).iterdir()) == sorted(KEPT)
     assert (tmp_path / "work" / f"{bad.hash}.log").read_text() == "UserError: no images\n"

@@ -1,11 +1,12 @@
 """`--on ray[:ADDRESS]`, the same for every verb that can work over a cluster."""
 
 import argparse
+import io
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from spnet.errors import UserError
 
@@ -41,8 +42,23 @@ def add_runs_on(parser: argparse._ActionsContainer) -> None:
 @contextmanager
 def speaking_aside() -> Iterator[None]:
     """Until the block ends, prints go to stderr: Ray tells of lost nodes on stdout, which is for results."""
-    with redirect_stdout(sys.stderr):
+    with redirect_stdout(_FirstLines(sys.stderr)):
         yield
+
+
+class _FirstLines(io.TextIOBase):
+    """Passes on the first line of each text: Ray tells of a lost node with a page of its log in one."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        end = "\n" if text.endswith("\n") else ""
+        self.stream.write(text.split("\n")[0] + end)
+        return len(text)
+
+    def flush(self) -> None:
+        self.stream.flush()
 
 
 @contextmanager

@@ -56,14 +56,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def _rows(args: argparse.Namespace) -> "list[Row]":
     """A row for every combination, its seeds together."""
-    from dataclasses import replace
-
     from spnet.reproduction.lines import Row
-    from spnet.runs.facts import absolute
 
     fixed = {name.removeprefix("setting:"): value for name, value in vars(args).items() if name.startswith("setting:")}
     base = base_config(args).with_settings(**fixed)
-    base = replace(base, data=absolute(base.data))  # workers have working folders of their own
     grid = dict(map(_values, args.grid or ()))
     if len(grid) < len(args.grid or ()) or (twice := [name for name in grid if name in fixed]):
         name = twice[0] if len(grid) == len(args.grid) else "a setting"

@@ -72,9 +72,8 @@ class _Task:
             code, said, files = self.ray.get(self.reference)
         except self.ray.exceptions.RayError as error:  # lost once too often, or no room for it
             code, said, files = 1, " ".join(str(error).split()), {}
-        for name, content in files.items():
-            if not (self.folder / name).is_file():  # a shared disk has them
-                write_bytes(self.folder / name, content)
+        for name, content in files.items():  # a shared disk has them; a folder that was begun here has older ones
+            write_bytes(self.folder / name, content)
         if said:
             self._note(said)
         return code

@@ -57,16 +57,12 @@ def classify_on(
     """
     data = library("ray.data")
     _quiet(data)
-    how = {
-        "batch_size": batch_size,
-        "workers": workers,
-        "base": os.getcwd(),
-    }  # actors work elsewhere
+    base = os.getcwd()  # an actor has a working folder of its own
     items = [{"part": pickle.dumps(part)} for part in parts]
     dealt = data.from_items(items, override_num_blocks=len(items))
     computed = dealt.map_batches(
         Worker,
-        fn_constructor_kwargs={"engine": engine, **how},
+        fn_constructor_kwargs={"engine": engine, "batch_size": batch_size, "workers": workers, "base": base},
         batch_size=1,
         batch_format="pyarrow",
         num_cpus=1,
