@@ -5,7 +5,6 @@ import io
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from pathlib import Path
 from typing import Any, TextIO
 
 from spnet.errors import UserError
@@ -62,9 +61,9 @@ class _FirstLines(io.TextIOBase):
 
 
 @contextmanager
-def launching(args: argparse.Namespace, places: Iterable[Path] = ()) -> Iterator[dict[str, Any]]:
+def launching(args: argparse.Namespace, data: Iterable[str]) -> Iterator[dict[str, Any]]:
     """How `run_all` starts the runs, until the block ends: processes here, or tasks of a cluster whose nodes have the
-    `places`."""
+    `data` sets (`NAME` or `NAME:PATH`)."""
     if args.on is None:
         if args.run_cpus is not None or args.run_gpus is not None:
             raise UserError("--run-cpus and --run-gpus go with --on ray; here --workers runs share the cores.")
@@ -77,8 +76,10 @@ def launching(args: argparse.Namespace, places: Iterable[Path] = ()) -> Iterator
     if args.workers is not None and args.workers < 1:
         raise UserError(f"--workers must be at least 1 with --on; not {args.workers}.")
     from spnet.cluster import connected, slots
+    from spnet.data.spec import parse
     from spnet.jobs.on_ray import RayLauncher
 
+    places = [path for spec in data if (path := parse(spec).path) is not None]
     with speaking_aside(), connected(args.on, places) as ray:
         room = slots(ray, cpus, gpus)
         threads = args.threads or max(1, int(cpus))
