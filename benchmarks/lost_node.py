@@ -61,7 +61,7 @@ class Watch:
         done = self.finished()
         for pid, name in self.training():
             starts = self.started.setdefault(name, {})
-            if pid not in starts:
+            if pid not in starts and not starts.keys() & {*ancestors(pid)}:  # a fork looks like its parent for a moment
                 starts[pid] = time.monotonic()
                 if name in done:
                     self.repeated.append(name)
