@@ -1,14 +1,12 @@
-"""Twenty thousand photos through `predict_files`: memory, a kill and what follows it; with --ray one node against two.
+"""Twenty thousand photos through `predict_files`: memory, a kill and what follows it. How fast: `batch.py`.
 
-    python benchmarks/archive.py [--photos 20000] [--network cifar10-small] [--ray] [--out FILE]
+    python benchmarks/archive.py [--photos 20000] [--network cifar10-small] [--out FILE]
 
 Random JPEGs of 256 px lie in a temporary folder as Parquet. A process of its own classifies them and says what memory
 it holds on the way; a second one is killed half-way and called again, and the two files are compared byte for byte.
-With --ray the same archive goes through a Ray cluster of one node with one CPU, then of two such nodes.
 """
 
 import argparse
-import importlib
 import json
 import multiprocessing
 import os
@@ -58,31 +56,10 @@ def in_a_process(*how: Any) -> dict[str, Any] | None:
     return found
 
 
-def over_nodes(network: str, files: list[str], out: Path, nodes: int) -> dict[str, Any]:
-    """Seconds from the first answer to the last, so that starting the actors does not count."""
-    cluster = importlib.import_module("ray.cluster_utils").Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
-    )
-    for _ in range(nodes - 1):
-        cluster.add_node(num_cpus=1)
-    cluster.wait_for_nodes()
-    times: list[tuple[float, int]] = []
-    try:
-        on = f"ray:{cluster.address}"
-        spnet.predict_files(
-            network, out, parquet=files, on=on, report=lambda done, _: times.append((time.perf_counter(), done))
-        )
-    finally:
-        cluster.shutdown()
-    (begun, before), (ended, done) = times[nodes], times[-1]  # each actor has answered once
-    return {"nodes": nodes, "photos_per_second": (done - before) / (ended - begun)}
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description="Photos through a network, by the thousand.")
     parser.add_argument("--photos", type=int, default=20_000)
     parser.add_argument("--network", default="cifar10-small")
-    parser.add_argument("--ray", action="store_true", help="also over Ray, one node against two")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/archive.json"))
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -94,8 +71,6 @@ def main() -> int:
         in_a_process(args.network, files, killed, args.photos // 2)
         row["gone_on"] = in_a_process(args.network, files, killed, 0)
         row["identical"] = Path(whole).read_bytes() == Path(killed).read_bytes()
-        if args.ray:
-            row["ray"] = [over_nodes(args.network, files, folder / f"{n}.parquet", n) for n in (1, 2)]
     print(json.dumps(row, indent=1))
     write_json(args.out, {"made_with": made_with("fp32"), "network": args.network, **row})
     return 0

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ from PIL import Image
 
 import spnet
 from spnet.cli import main
-from spnet.cluster import address_of, check_nodes, connected, slots
+from spnet.cli.on import speaking_aside
+from spnet.cluster import address_of, check_nodes, connected, in_a_line, slots
 from spnet.errors import UserError
 from spnet.inference.batch.listing import FilePart, RowPart
 from spnet.inference.batch.on_ray import Worker
@@ -100,8 +101,41 @@ def test_no_cluster_at_the_address_is_one_line(
             assert out == "" and "spnet: no Ray cluster answers at " in err and why in err and err.count("\n") == 1
 
 
+def test_another_version_of_ray_there_is_one_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def init(**how: Any) -> None:
+        raise RuntimeError("Version mismatch: The cluster was started with:\n    Ray: 2.9\nThis process:\n    2.60")
+
+    monkeypatch.setitem(sys.modules, "ray", types.SimpleNamespace(is_initialized=lambda: False, init=init))
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    monkeypatch.chdir(tmp_path)
+    assert main(["reproduce", "budgets", "--scale", "smoke", "--on", "ray"]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and not list(tmp_path.iterdir())
+    assert "joined at auto: Version mismatch: The cluster was started with: Ray: 2.9 This process: 2.60" in err
+
+
+def test_a_page_of_ray_is_told_in_its_first_line(capsys: pytest.CaptureFixture[str]):
+    with speaking_aside():
+        print("(raylet) Raylet is terminated. Its log:\n    [state-dump] 1\n    [state-dump] 2")
+        print("(raylet) The task is started again.")
+    out, err = capsys.readouterr()
+    assert out == "" and err.splitlines() == [
+        "(raylet) Raylet is terminated. Its log:",
+        "(raylet) The task is started again.",
+    ]
+
+
 class Lost(Exception):
     """As Ray's own errors."""
+
+
+def test_what_a_task_raised_is_told_without_rays_page():
+    error = Lost("\x1b[36mray::MapWorker()\x1b[39m (pid=7)\n  File 'worker.py', line 1\nOSError: the disk is full")
+    assert in_a_line(error).startswith("\x1b[36mray::MapWorker()\x1b[39m (pid=7) File ")
+    error.cause = OSError("the disk\n is full")  # type: ignore[attr-defined]
+    assert in_a_line(error) == "OSError: the disk is full"
 
 
 class Elsewhere:
@@ -138,9 +172,13 @@ def test_records_come_back_by_value(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     node = Elsewhere(tmp_path / "node")
     (tmp_path / "node").mkdir()
     (tmp_path / "node" / f"{bad.hash}.log").write_text("UserError: no images")
+    begun_here = tmp_path / "work" / run.hash / "metrics.jsonl"
+    begun_here.parent.mkdir(parents=True)
+    begun_here.write_text("")  # and killed before its first epoch ended
     board = run_all([run, bad], **places, launch=RayLauncher(node, 2, 0.5), networks=[run.hash])
     assert node.how == {"num_cpus": 2, "num_gpus": 0.5, "max_retries": RETRIES}
-    assert board.finished == [run.hash] and record(run, tmp_path / "results").hash == run.hash
+    assert board.finished == [run.hash] and (made := record(run, tmp_path / "results")).hash == run.hash
+    assert made.curves is not None and len(made.curves.train_accuracy) == TINY["epochs"]
     assert (tmp_path / "results" / "networks" / run.hash / "model.safetensors").is_file()
     assert sorted(path.name for path in (tmp_path / "work" / run.hash).iterdir()) == sorted(KEPT)
     assert (tmp_path / "work" / f"{bad.hash}.log").read_text() == "UserError: no images\n"
@@ -149,6 +187,27 @@ def test_records_come_back_by_value(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     log = tmp_path / "work" / f"{lost.hash}.log"
     assert list(board.failed) == [lost.hash] and str(log) in board.failed[lost.hash]
     assert log.read_text() == "The node was lost. A page follows.\n"
+
+
+def test_nodes_are_asked_for_photos_too(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A folder without them is what a node has where a shared disk is not mounted."""
+    asked: list[Path] = []
+
+    def ask(on: str, places: Sequence[Path]) -> Any:
+        asked.extend(places)
+        raise UserError("node 2 lacks something.")
+
+    monkeypatch.setattr("spnet.inference.batch.predict.connected", ask)
+    monkeypatch.chdir(tmp_path)
+    for name in ("b", "a"):
+        Image.new("L", (8, 8)).save(tmp_path / f"{name}.png")
+        pq.write_table(pa.table({"image": [b"", b""]}), tmp_path / f"{name}.parquet")
+    sources: list[dict[str, Any]] = [{"folder": "."}, {"parquet": ["b.parquet", "a.parquet"]}]
+    for source in sources:
+        with pytest.raises(UserError, match="node 2 lacks"):
+            spnet.predict_files(trained, "rows.out", on="ray", **source)
+    assert asked == [Path("."), Path("a.png"), Path("a.parquet"), Path("b.parquet")]
+    assert not list(tmp_path.glob("rows*"))  # nothing is left of it
 
 
 def test_what_an_actor_answers(trained: Path, tmp_path: Path):

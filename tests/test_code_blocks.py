@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from torch.distributed.run import get_args_parser
 
 import spnet
 from spnet.cli import VERBS, main, parser_of
@@ -48,12 +49,13 @@ def place(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
         del made.name  # type: ignore[misc]
 
 
-def commands(block: str) -> list[list[str]]:
-    """The `spnet` commands of a block of shell, as words."""
+def commands(block: str, of: str = "spnet") -> list[list[str]]:
+    """The commands of a program in a block of shell, as words after its name; those of `spnet` under `torchrun` too."""
     lines = re.sub(r"\\\n\s*", "", block).splitlines()
     parts = [part for line in lines for part in re.split(r"\s&&\s|\s;\s", line)]
     words = [shlex.split(part, comments=True) for part in parts]
-    return [found[1:] for found in words if found[:1] == ["spnet"]]
+    under = [found[found.index("spnet") :] for found in words if found[:1] == ["torchrun"]] if of == "spnet" else []
+    return [found[1:] for found in [*words, *under] if found[:1] == [of]]
 
 
 def checked(command: list[str]) -> None:
@@ -77,6 +79,20 @@ def test_code_blocks_run(page: Path, place: Path, capsys: pytest.CaptureFixture[
             if command[0] == "list" or (command[0] in QUICK and command[1] == "runs/digits" and not SLOW & {*command}):
                 assert main(command) == 0, command
     capsys.readouterr()
+
+
+def test_the_commands_of_launchers_are_real() -> None:
+    """Read by the parsers of torch and Ray: what they would start takes a cluster, or minutes."""
+    launched = [block for _, block in FENCED.findall((ROOT / "docs" / "cluster.md").read_text("utf-8"))]
+    of_torch = [words for block in launched for words in commands(block, "torchrun")]
+    for words in of_torch:
+        args = get_args_parser().parse_args(words)
+        assert args.module and args.training_script == "spnet" and args.training_script_args[0] in VERBS
+    of_ray = [words for block in launched for words in commands(block, "ray")]
+    assert len(of_torch) == 2 and [verb for verb, *_ in of_ray] == ["start", "start", "stop"]
+    ray = pytest.importorskip("ray.scripts.scripts").cli
+    for verb, *options in of_ray:
+        ray.commands[verb].make_context(verb, options)
 
 
 @pytest.mark.parametrize("card", CARDS, ids=name_of)

@@ -240,7 +240,10 @@ def test_a_parameter_that_does_nothing_is_refused():
 
 
 @forked
-def test_the_first_process_speaks_for_all_and_another_where_it_alone_fails(tmp_path: Path):
+def test_the_first_process_speaks_for_all_and_another_where_it_alone_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("spnet.cli.several.PAUSE", 0.5)
     tiny = [*TINY, "--epochs", "1", "--out", str(tmp_path / "run")]
     first, second = together(2, lambda rank: Said(lambda: main(tiny)))
     assert first.code == second.code == 0
@@ -256,6 +259,15 @@ def test_the_first_process_speaks_for_all_and_another_where_it_alone_fails(tmp_p
     (line,) = failed.err.splitlines()
     assert line.startswith("spnet: ") and "away" in line and line.endswith("(process 2 of 2)")
     assert not (tmp_path / "other").exists()
+
+
+@forked
+def test_more_processes_than_images_are_refused_in_one_line(tmp_path: Path):
+    few = [*TINY[:5], "--subset", "2", "--validation", "0", "--out", str(tmp_path / "run")]
+    first, *others = together(3, lambda rank: Said(lambda: main(few)))
+    *_, line = first.err.splitlines()
+    assert first.code == 2 and line.startswith("spnet: batch_size 2 cannot be shared by 3 processes")
+    assert line.endswith("or fewer processes.") and others == [None, None] and not (tmp_path / "run").exists()
 
 
 # They end together, and go on

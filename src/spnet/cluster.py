@@ -78,8 +78,7 @@ def _connect(ray: Any, address: str | None) -> None:
     try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, RuntimeError, ValueError) as error:
-        why = " ".join(str(error).split())[:300]
-        raise UserError(f"no Ray cluster could be joined at {address or 'this machine'}: {why}") from error
+        raise UserError(f"no Ray cluster could be joined at {address or 'this machine'}: {in_a_line(error)}") from error
 
 
 def _knock(address: str) -> None:
@@ -96,6 +95,13 @@ def _knock(address: str) -> None:
         raise UserError(
             f"no Ray cluster answers at {address} ({error}): start one with 'ray start --head', or mend the address."
         ) from error
+
+
+def in_a_line(error: Exception) -> str:
+    """What an error of Ray's says; of one that a task raised, what the task said, without the page around it."""
+    cause = getattr(error, "cause", None)
+    said = f"{type(cause).__name__}: {cause}" if isinstance(cause, Exception) else str(error)
+    return " ".join(said.split())[:300]
 
 
 def check_nodes(ray: Any, places: Iterable[Path] = (), version: str = __version__) -> None:
@@ -124,7 +130,7 @@ def check_nodes(ray: Any, places: Iterable[Path] = (), version: str = __version_
     except ray.exceptions.GetTimeoutError as error:
         raise UserError(f"a node of the Ray cluster has not answered in {PATIENCE:.0f} s: see 'ray status'.") from error
     except ray.exceptions.RayError as error:
-        raise UserError(f"a node of the Ray cluster cannot work: {' '.join(str(error).split())[:300]}") from error
+        raise UserError(f"a node of the Ray cluster cannot work: {in_a_line(error)}") from error
     for name, (installed, lacking) in zip(asked.values(), answers, strict=True):
         if installed is None:
             raise UserError(f"node {name} has no spnet: install version {version} there.")

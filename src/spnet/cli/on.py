@@ -1,11 +1,11 @@
 """`--on ray[:ADDRESS]`, the same for every verb that can work over a cluster."""
 
 import argparse
+import io
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from spnet.errors import UserError
 
@@ -41,14 +41,29 @@ def add_runs_on(parser: argparse._ActionsContainer) -> None:
 @contextmanager
 def speaking_aside() -> Iterator[None]:
     """Until the block ends, prints go to stderr: Ray tells of lost nodes on stdout, which is for results."""
-    with redirect_stdout(sys.stderr):
+    with redirect_stdout(_FirstLines(sys.stderr)):
         yield
 
 
+class _FirstLines(io.TextIOBase):
+    """Passes on the first line of each text: Ray tells of a lost node with a page of its log in one."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        end = "\n" if text.endswith("\n") else ""
+        self.stream.write(text.split("\n")[0] + end)
+        return len(text)
+
+    def flush(self) -> None:
+        self.stream.flush()
+
+
 @contextmanager
-def launching(args: argparse.Namespace, places: Iterable[Path] = ()) -> Iterator[dict[str, Any]]:
+def launching(args: argparse.Namespace, data: Iterable[str]) -> Iterator[dict[str, Any]]:
     """How `run_all` starts the runs, until the block ends: processes here, or tasks of a cluster whose nodes have the
-    `places`."""
+    `data` sets (`NAME` or `NAME:PATH`)."""
     if args.on is None:
         if args.run_cpus is not None or args.run_gpus is not None:
             raise UserError("--run-cpus and --run-gpus go with --on ray; here --workers runs share the cores.")
@@ -61,8 +76,10 @@ def launching(args: argparse.Namespace, places: Iterable[Path] = ()) -> Iterator
     if args.workers is not None and args.workers < 1:
         raise UserError(f"--workers must be at least 1 with --on; not {args.workers}.")
     from spnet.cluster import connected, slots
+    from spnet.data.spec import parse
     from spnet.jobs.on_ray import RayLauncher
 
+    places = [path for spec in data if (path := parse(spec).path) is not None]
     with speaking_aside(), connected(args.on, places) as ray:
         room = slots(ray, cpus, gpus)
         threads = args.threads or max(1, int(cpus))

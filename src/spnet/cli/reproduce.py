@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     failed: dict[str, str] = {}
     if not args.finished_only:
         places = {"results": results, "work": Path(args.work), "networks": networks}
-        with launching(args, _places(plan)) as how, live() as show, computing_with(args.threads):
+        with launching(args, plan.places.values()) as how, live() as show, computing_with(args.threads):
             board = run_all(runs, **places, **how, show=show)
         failed = board.failed
     if args.time:
@@ -99,13 +99,6 @@ def _plan(args: argparse.Namespace) -> Any:
     command += f" --seeds {args.seeds}" if args.seeds else ""
     command += f" --reading {args.reading}" if args.reading != FITTING else ""
     return Plan(scale, scale.seeds[: args.seeds], places, args.reading, command)
-
-
-def _places(plan: Any) -> list[Path]:
-    """Where the data sets lie, as the command says."""
-    from spnet.data.spec import parse
-
-    return [path for spec in plan.places.values() if (path := parse(spec).path) is not None]
 
 
 def _listed(args: argparse.Namespace, runs: list[Any], networks: set[str], results: Path) -> dict[str, Any]:

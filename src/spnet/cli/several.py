@@ -7,8 +7,9 @@ import sys
 import time
 from collections.abc import Callable
 
-PAUSE = 2.0
-"""Seconds after which a process that failed speaks: the launcher has ended it by then if the first one failed too."""
+PAUSE = 10.0
+"""Seconds after which a process that failed speaks: the launcher has ended it by then if the first one failed too,
+which may have started later and takes a while to end."""
 
 
 def speaks() -> bool:

@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     runs = unique([run for row in rows for run in row.runs])
     out = Path(args.out)
     results, work = Path(args.results or out / "results"), Path(args.work or out / "work")
-    with launching(args, _places(runs)) as how, live() as show, computing_with(args.threads):
+    with launching(args, {run.data for run in runs}) as how, live() as show, computing_with(args.threads):
         board = run_all(runs, results=results, work=work, show=show, **how)
     title = f"{runs[0].label} on {runs[0].data_name}, {runs[0].backbone}"
     cells, notes = Section(title, rows).render(results)
@@ -56,14 +56,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def _rows(args: argparse.Namespace) -> "list[Row]":
     """A row for every combination, its seeds together."""
-    from dataclasses import replace
-
     from spnet.reproduction.lines import Row
-    from spnet.runs.facts import absolute
 
     fixed = {name.removeprefix("setting:"): value for name, value in vars(args).items() if name.startswith("setting:")}
     base = base_config(args).with_settings(**fixed)
-    base = replace(base, data=absolute(base.data))  # workers have working folders of their own
     grid = dict(map(_values, args.grid or ()))
     if len(grid) < len(args.grid or ()) or (twice := [name for name in grid if name in fixed]):
         name = twice[0] if len(grid) == len(args.grid) else "a setting"
@@ -84,12 +80,6 @@ def _values(text: str) -> tuple[str, list[str]]:
     if not name or not found:
         raise UserError(f"--grid wants a setting and its values, such as lr=0.05,0.1; not '{text}'.")
     return name.replace("-", "_"), found
-
-
-def _places(runs: list[Any]) -> list[Path]:
-    from spnet.data.spec import parse
-
-    return [path for data in {run.data for run in runs} if (path := parse(data).path) is not None]
 
 
 def describe(result: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from spnet.cluster import in_a_line
 from spnet.files import cannot_write, write_bytes
 from spnet.jobs.launcher import Job, log_of, start_process
 from spnet.runs.config import RunConfig
@@ -71,10 +72,9 @@ class _Task:
         try:
             code, said, files = self.ray.get(self.reference)
         except self.ray.exceptions.RayError as error:  # lost once too often, or no room for it
-            code, said, files = 1, " ".join(str(error).split()), {}
-        for name, content in files.items():
-            if not (self.folder / name).is_file():  # a shared disk has them
-                write_bytes(self.folder / name, content)
+            code, said, files = 1, in_a_line(error), {}
+        for name, content in files.items():  # a shared disk has them; a folder that was begun here has older ones
+            write_bytes(self.folder / name, content)
         if said:
             self._note(said)
         return code

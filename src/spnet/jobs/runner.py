@@ -36,11 +36,21 @@ def finished(run: RunConfig, results: Path, network: bool = False) -> bool:
     return kept and (results / f"{run.hash}.json").is_file()
 
 
+def keep(run: RunConfig, folder: Path, results: Path, network: bool) -> RunResult:
+    """Write a finished run's record, and its weights before where they are asked for: the record says that all is
+    there."""
+    if network:
+        keep_network(folder, results / NETWORKS / run.hash)
+    made = without_place(with_curves(folder), run)
+    write_result(results / f"{run.hash}.json", made)
+    return made
+
+
 def keep_network(run: Path, kept: Path) -> None:
     """Copy what loading a network takes, the weights last: they say that the copy is whole."""
-    from spnet.runs.folder import without_place as placeless
+    from spnet.runs import folder
 
-    write_json(kept / "config.json", placeless(read_json(run / "config.json")))
+    write_json(kept / "config.json", folder.without_place(read_json(run / "config.json")))
     write_bytes(kept / "model.safetensors", (run / "model.safetensors").read_bytes())
 
 
@@ -84,7 +94,11 @@ def run_all(
     launch = launch or (start_process if workers else train_here)
     workers = max(1, workers)
     planned = unique(runs)
-    waiting = [run for run in planned if not finished(run, results, network=run.hash in networks)]
+
+    def is_finished(run: RunConfig) -> bool:
+        return finished(run, results, network=run.hash in networks)
+
+    waiting = [run for run in planned if not is_finished(run)]
     board = Board(planned, [run.hash for run in planned if run not in waiting], workers=workers)
     for run in planned:
         if finished(run, results) and isfinite(seconds := record(run, results).train_seconds):
@@ -95,7 +109,7 @@ def run_all(
         while waiting or jobs:
             while waiting and len(jobs) < workers:
                 run = waiting.pop(0)
-                if finished(run, results, network=run.hash in networks):  # by another runner, meanwhile
+                if is_finished(run):  # by another runner, meanwhile
                     board.finished.append(run.hash)
                     continue
                 jobs[run.hash] = (run, launch(run, work / run.hash, threads))
@@ -107,10 +121,7 @@ def run_all(
                 del jobs[name]
                 took = time.monotonic() - board.running.pop(name)
                 if code == 0 and (work / name / "result.json").is_file():
-                    if name in networks:
-                        keep_network(work / name, results / NETWORKS / name)
-                    made = without_place(with_curves(work / name), run)
-                    write_result(results / f"{name}.json", made)
+                    made = keep(run, work / name, results, network=name in networks)
                     board.finished.append(name)
                     # A resumed run took part of its time before this call.
                     board.measured.setdefault(kind(run), []).append(max(took, made.train_seconds))

@@ -76,12 +76,13 @@ class RowPart:
 class Listing:
     """Attributes:
     parts: in order, none empty.
-    place: the folder or a file, which every machine that computes has to have.
+    places: what every machine that computes has to have. Of a folder its first photo too: where a shared disk is not
+        mounted the folder may be there, and empty.
     fingerprint: 64 hex digits over names and sizes; of Parquet files, over their sizes and counts.
     """
 
     parts: Sequence[Part]
-    place: Path
+    places: tuple[Path, ...]
     fingerprint: str
 
     def __len__(self) -> int:
@@ -103,7 +104,7 @@ def list_folder(folder: Path, part: int = PART) -> Listing:
     if not paths:
         raise UserError(f"'{folder}' has no images; give a folder that has")
     cut = [FilePart(k, tuple(paths[at : at + part])) for k, at in enumerate(range(0, len(paths), part))]
-    return Listing(cut, folder, _fingerprint(f"{path} {_size(path)}" for path in paths))
+    return Listing(cut, (folder, Path(paths[0])), _fingerprint(f"{path} {_size(path)}" for path in paths))
 
 
 def list_parquet(files: Sequence[Path], part: int = PART) -> Listing:
@@ -127,7 +128,7 @@ def list_parquet(files: Sequence[Path], part: int = PART) -> Listing:
     if not pieces:
         raise UserError(f"'{files[0]}' has no rows; give files with images")
     lines = (f"{file} {_size(file)} {count}" for file, count in zip(files, counts, strict=True))
-    return Listing([RowPart(k, *piece) for k, piece in enumerate(pieces)], files[0], _fingerprint(lines))
+    return Listing([RowPart(k, *piece) for k, piece in enumerate(pieces)], tuple(files), _fingerprint(lines))
 
 
 def _size(path: str | Path) -> int:

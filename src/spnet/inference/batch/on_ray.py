@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from spnet.cluster import library, slots
+from spnet.cluster import in_a_line, library, slots
 from spnet.data.parquet_rows import ForwardRows
 from spnet.errors import UserError
 from spnet.inference.batch.listing import Part
@@ -57,11 +57,7 @@ def classify_on(
     """
     data = library("ray.data")
     _quiet(data)
-    how = {
-        "batch_size": batch_size,
-        "workers": workers,
-        "base": os.getcwd(),
-    }  # actors work elsewhere
+    how = {"batch_size": batch_size, "workers": workers, "base": os.getcwd()}  # an actor has another working folder
     items = [{"part": pickle.dumps(part)} for part in parts]
     dealt = data.from_items(items, override_num_blocks=len(items))
     computed = dealt.map_batches(
@@ -82,13 +78,12 @@ def classify_on(
                 moved(len(part))
                 yield part, pa.ipc.open_stream(found["rows"]).read_all()
     except ray.exceptions.RayError as error:
-        why = " ".join(str(error).split())[:300]
         raise UserError(
-            f"the Ray cluster gave up; call again to go on from what is finished. It says: {why}"
+            f"the Ray cluster gave up; call again to go on from what is finished. It says: {in_a_line(error)}"
         ) from error
 
 
 def _quiet(data: Any) -> None:
-    """Ray Data speaks of its plans on stderr, where our own bar is."""
+    """Ray Data speaks on stderr, where our own bar is: of its plans, and in pages of errors that it raises as well."""
     data.DataContext.get_current().enable_progress_bars = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)

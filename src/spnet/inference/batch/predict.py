@@ -131,7 +131,7 @@ def predict_files(
         report(done, len(listing))
         compute = classify
         if on and left:
-            compute = partial(classify_on, stack.enter_context(connected(on, [listing.place])))
+            compute = partial(classify_on, stack.enter_context(connected(on, listing.places)))
         computed = compute(engine, left, batch_size=batch_size, workers=workers, moved=moved)
         for part, rows in computed:
             parts.write(part, rows)
