@@ -14,6 +14,7 @@ from pathlib import Path
 import forked
 import pytest
 import torch
+from PIL import Image
 
 from spnet import data
 from spnet.cli import main
@@ -153,9 +154,10 @@ def test_nor_does_one_of_its_errors(tmp_path: Path):
 
 
 def test_a_narrow_encoding_escapes_what_it_lacks(tmp_path: Path):
-    """As streams are from the start: in another interpreter, which says on both where it stopped."""
-    out = tmp_path / "caf\N{LATIN SMALL LETTER E WITH ACUTE}"
-    words = [*COMMAND, *SMALL, "--time-limit", "1e-9", "--out", str(out)]
+    """As streams are from the start: in another interpreter, and the quickest command that names a file."""
+    picture = tmp_path / "caf\N{LATIN SMALL LETTER E WITH ACUTE}.png"
+    Image.new("RGB", (32, 32)).save(picture)
+    words = [sys.executable, "-m", "spnet", "predict", "cifar10-small", str(picture)]
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     done = subprocess.run(words, env=environment, capture_output=True, text=True)
     assert done.returncode == 0 and "caf\\xe9" in done.stdout and "Traceback" not in done.stderr
