@@ -1,11 +1,16 @@
 """Fixtures for every test. One thread, so that sums are always added in one order."""
 
+import multiprocessing
 import os
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import hypothesis
 import pytest
+import sklearn.datasets
 import torch
 from tiny import part
 
@@ -27,6 +32,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fuzz-record", metavar="FILE", help="write seed, counts and failures there")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """`pytest -n 2` gives each process neighbours, who share their file's fixtures, and moves what is left over."""
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log) if config.getvalue("dist") == "load" else None
+
+
 @pytest.fixture(autouse=True)
 def default_generator() -> None:
     """Every test starts from one state of torch's default generator, whatever ran before it in its process."""
@@ -39,6 +52,28 @@ def no_waiting_for_the_disk():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda file: None)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def digits_parsed_once():
+    """A tenth of a second each time, hundreds of times; `spnet.data` makes tensors of its own of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sklearn.datasets, "load_digits", cache(sklearn.datasets.load_digits))
+        yield
+
+
+@pytest.fixture
+def unreported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`spnet train` ends without drawing its page, which takes longer than a tiny training."""
+    monkeypatch.setattr("spnet.report.write_report", lambda folders, out: out.write_text("a page"))
+
+
+@pytest.fixture
+def forked_bench(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bench's variants run in processes forked from this one, which are there at once. `tests/test_bench.py` has them
+    in new interpreters, as users have."""
+    fork = SimpleNamespace(get_context=lambda method: multiprocessing.get_context("fork"))
+    monkeypatch.setattr("spnet.bench.isolated.multiprocessing", fork)
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_adapters import ROWS, Row
+from test_adapters import ROWS, Row, few_layers  # noqa: F401  (a fixture)
 from tiny import agreeing, stirred
 from torch import Tensor
 
@@ -40,6 +40,7 @@ def contrasts(net: spnet.DynamicNetwork) -> tuple[Tensor, Tensor]:
     return images * torch.linspace(0.2, 4, len(images))[:, None, None, None], decisions
 
 
+@pytest.mark.usefixtures("few_layers")
 @networks(MOBILE, "torchvision:resnet18", "timm:deit_tiny_patch16_224")
 @torch.no_grad()
 def test_all_run_all_skipped_random_paths_and_own_decisions(row: Row):

@@ -19,7 +19,7 @@ QUICK = ["--rounds", "1", "--seconds", "0.01", "--threads", "1", "--no-profile"]
 
 
 def test_every_line_is_printed_once_and_a_point_is_no_picture(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, forked_bench: None
 ):
     monkeypatch.setattr("spnet.bench.bench.rivals_for", lambda threads, batch, compiled: ["onnx-intra", "onnx-int8"])
     argv = ["bench", "resnet8", "--rates", "0.5", "--batches", "1,2", *QUICK, "--out", str(tmp_path / "out")]

@@ -140,7 +140,7 @@ def test_unseen_images_are_those_of_validation_parts_and_what_subsets_left():
     assert not len(unseen(train, [RunConfig("static", "", "resnet8", "digits", {"validation": 0.0})]))
 
 
-def test_bench_calibrates_and_times_a_cascade(pair: str, capsys):
+def test_bench_calibrates_and_times_a_cascade(pair: str, capsys, forked_bench: None):
     quick = ("--batches", 1, "--threads", 1, "--rounds", 1, "--seconds", 0.01, "--no-profile")
     result = answer(capsys, "bench", pair, "--budget", 0.8, *quick)
     (row,) = result["records"][0]["dynamic"]

@@ -24,6 +24,7 @@ def test_every_method_has_a_card_in_one_shape() -> None:
         assert sections == ["Idea", "Use", "Settings", "Measured", "Deviations", "Sources"], name
 
 
+@pytest.mark.slow
 def test_adding_a_method_takes_one_file(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """The example defines a method with a router of its own, trains and runs it, and edits nothing of the library."""
     monkeypatch.setattr(sys, "argv", ["add_a_method.py"])

@@ -75,7 +75,8 @@ def test_each_engine_keeps_its_own_threshold(executor: str):
 def test_eight_threads_get_the_answers_of_one(executor: str):
     engine = Engine(network(), executor, threads=2)
     batches = [images(1 + k % 5, seed=k) for k in range(32)]
-    alone = [Engine(engine.model, executor)(batch) for batch in batches]
+    single = Engine(engine.model, executor)
+    alone = [single(batch) for batch in batches]
     with ThreadPoolExecutor(8) as pool:
         together = list(pool.map(engine, batches))
     for one, other in zip(alone, together, strict=True):

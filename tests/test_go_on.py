@@ -76,6 +76,8 @@ def test_every_verb_finds_the_data_from_another_working_folder(
     run = str(here / "run")
     assert main(["eval", run, "--json"]) == 0
     assert main(["eval", run, "--budget", "1.0", "--json"]) == 0
+    monkeypatch.setattr("spnet.inference.sweep.BUDGETS", (0.7,))
+    monkeypatch.setattr("spnet.inference.sweep.CONFIDENCES", (0.9,))
     assert main(["eval", run, "--sweep", "--json"]) == 0
     capsys.readouterr()
     assert main(["export", run, "net.onnx", "--json"]) == 0

@@ -52,6 +52,7 @@ def call(environment: dict[str, str], folder: Path, *more: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_checks_measures_trains_packs_and_goes_on(bare: dict[str, str], tmp_path: Path):
     said = call(bare, tmp_path, "--ways", "compiled")
     lines = said.splitlines()

@@ -137,7 +137,9 @@ def test_open_all_equals_the_static_network(case: Case):
     assert opened.macs.tolist() == [static.static_macs] * 5 and net.static_macs == static.static_macs
 
 
-@every_case
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=pytest.mark.slow if case.wrapper else ()) for case in CASES], ids=str
+)
 def test_resumed_after_any_epoch_a_run_ends_in_the_same_bits(case: Case, digits: Dataset, tmp_path: Path):
     """Phase boundaries included. The uninterrupted run's folder is copied after each epoch, each copy is resumed."""
     whole = tmp_path / "whole"

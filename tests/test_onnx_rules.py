@@ -33,6 +33,8 @@ METHODS = [
     ("rdi-net", "spnet", {}),  # three options; the last two decisions go along
     ("rdi-net", "spnet", {"handed_on": "features"}),
 ]
+OTHERS = ((False, False), (False, True), (True, False))
+"""Rules beside both at once: (bounded, exits)."""
 IDS = [" ".join([method, wrapper, *map(str, config.values())]) for method, wrapper, config in METHODS]
 
 
@@ -70,8 +72,10 @@ def assert_agrees(run: OnnxExecutor, x: Tensor, **rules: Any) -> Tensor:
 
 
 @pytest.mark.parametrize(("method", "wrapper", "config"), METHODS, ids=IDS)
-@pytest.mark.parametrize("bounded", [False, True])
-@pytest.mark.parametrize("exits", [False, True])
+@pytest.mark.parametrize(
+    ("bounded", "exits"),
+    [(True, True), *(pytest.param(*rules, marks=pytest.mark.slow) for rules in OTHERS)],
+)
 def test_every_method_agrees_with_the_eager_network(
     method: str, wrapper: str, config: dict, bounded: bool, exits: bool
 ):

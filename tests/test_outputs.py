@@ -9,6 +9,7 @@ import sys
 import threading
 from pathlib import Path
 
+import forked
 import pytest
 
 from spnet.cli import main
@@ -87,7 +88,7 @@ def test_standard_output_carries_the_page_alone(trained: Path, tmp_path: Path):
     with open(tmp_path / "page.html", "wb") as file:
         file.write(b"before\n")
         file.flush()
-        assert spnet("report", trained, "--out", "/dev/stdout", stdout=file).returncode == 0
+        assert forked.start("report", trained, "--out", "/dev/stdout", stdout=file).wait() == 0
     assert (tmp_path / "page.html").read_bytes() == b"before\n" + piped.stdout
 
 

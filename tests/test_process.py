@@ -1,4 +1,5 @@
-"""Real processes, as services, pipes, full disks and second writers meet them."""
+"""Real processes, as services, pipes, full disks and second writers meet them. Where it is not the start of an
+interpreter that matters they are forked from this one."""
 
 import json
 import os
@@ -10,20 +11,18 @@ import threading
 import time
 from pathlib import Path
 
+import forked
 import pytest
 import torch
+from PIL import Image
 
 from spnet import data
 from spnet.cli import main
 
+pytestmark = pytest.mark.usefixtures("unreported")
 SMALL = ("--method", "static", "--backbone", "resnet8", "--subset", "64", "--batch-size", "32", "--epochs", "2")
 COMMAND = (sys.executable, "-m", "spnet", "train")
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
-
-
-def spnet(*argv: object, **how: object) -> "subprocess.CompletedProcess[str]":
-    words = [sys.executable, "-m", "spnet", *map(str, argv)]
-    return subprocess.run(words, capture_output=True, text=True, check=False, **how)  # type: ignore[call-overload]
 
 
 # How threads wait
@@ -33,6 +32,11 @@ WAITING = """
 import os, sys
 from pathlib import Path
 from spnet import waiting
+class WithoutTorch:  # the choice is made before it is imported, which takes seconds
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            raise ImportError(name)
+sys.meta_path.insert(0, WithoutTorch())
 waiting.LOAD = Path({load!r})
 from spnet.{door} import main
 sys.argv[1:] = [word.replace('PARENT', str(os.getppid())) for word in {argv}]
@@ -95,9 +99,7 @@ def test_threads_are_put_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 def busy(tmp_path: Path):
     """A folder that a real process trains in, and that process."""
     run = tmp_path / "run"
-    words = [*COMMAND, *SMALL[:-1], "1000000000", "--out", str(run)]
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-    assert process.stderr is not None
+    process = forked.start("train", *SMALL[:-1], "1000000000", "--out", run, stderr=subprocess.PIPE)
     while not process.stderr.readline().startswith("epoch "):
         assert process.poll() is None
     reader = threading.Thread(target=process.stderr.read)
@@ -128,24 +130,36 @@ def test_a_second_writer_is_refused_and_a_kill_leaves_no_lock(busy, capsys: pyte
 
 
 def test_training_needs_no_open_stream(tmp_path: Path):
-    for closing in ("2>&-", "<&- >&- 2>&-"):
-        out = tmp_path / closing.replace(" ", "")
-        words = " ".join([*COMMAND, *SMALL, "--out", f"'{out}'"])
-        assert subprocess.run(["sh", "-c", f"exec {words} {closing}"], check=False).returncode == 0
+    none, no_errors = tmp_path / "none", tmp_path / "no-errors"
+    words = " ".join([*COMMAND, *SMALL, "--out", str(none)])
+    assert subprocess.run(["sh", "-c", f"exec {words} <&- >&- 2>&-"], check=False).returncode == 0
+    assert forked.start("train", *SMALL, "--out", no_errors, stderr=None).wait() == 0
+    for out in (none, no_errors):
         assert (out / "result.json").is_file() and main(["eval", str(out)]) == 0
 
 
-@pytest.mark.parametrize("pipe", ["2>&1 |", "2>&1 >/dev/null |"])
-def test_a_reader_who_leaves_does_not_end_a_training(pipe: str, tmp_path: Path):
+def test_a_reader_who_leaves_does_not_end_a_training(tmp_path: Path):
     words = " ".join([*COMMAND, *SMALL, "--out", str(tmp_path / "run")])
-    done = subprocess.run(["bash", "-c", f"set -o pipefail; {words} {pipe} head -1"], capture_output=True, text=True)
+    done = subprocess.run(["bash", "-c", f"set -o pipefail; {words} 2>&1 | head -1"], capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.startswith("static on digits") and done.stderr == ""
     assert (tmp_path / "run" / "result.json").is_file()
 
 
+def test_nor_does_one_of_its_errors(tmp_path: Path):
+    head = subprocess.Popen(["head", "-1"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = forked.start("train", *SMALL, "--out", tmp_path / "run", stderr=head.stdin)
+    said, _ = head.communicate()
+    assert said.startswith("static on digits") and process.wait() == 0
+    assert (tmp_path / "run" / "result.json").is_file()
+
+
 def test_a_narrow_encoding_escapes_what_it_lacks(tmp_path: Path):
-    out = tmp_path / "caf\N{LATIN SMALL LETTER E WITH ACUTE}"
-    done = spnet("train", *SMALL, "--out", out, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    """As streams are from the start: in another interpreter, and the quickest command that names a file."""
+    picture = tmp_path / "caf\N{LATIN SMALL LETTER E WITH ACUTE}.png"
+    Image.new("RGB", (32, 32)).save(picture)
+    words = [sys.executable, "-m", "spnet", "predict", "cifar10-small", str(picture)]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True)
     assert done.returncode == 0 and "caf\\xe9" in done.stdout and "Traceback" not in done.stderr
 
 
@@ -159,13 +173,13 @@ def test_a_full_disk_leaves_nothing_half_done(tmp_path: Path):
         return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
     run = tmp_path / "run"
-    done = spnet("train", *SMALL, "--out", run, preexec_fn=limit(1000))
+    done = forked.run("train", *SMALL, "--out", run, before=limit(1000))
     last = done.stderr.splitlines()[-1]
     assert done.returncode == 2 and last.startswith(f"spnet: cannot write {run}/state/resume.pt") and "room" in last
     assert not list(tmp_path.iterdir())
     assert main(["train", *SMALL, "--out", str(run), "--time-limit", "1e-9"]) == 0
     before = (run / "state" / "resume.pt").read_bytes()
-    done = spnet("train", "--resume", run, preexec_fn=limit(100_000))
+    done = forked.run("train", "--resume", run, before=limit(100_000))
     assert done.returncode == 2 and "cannot write" in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr
     assert (run / "state" / "resume.pt").read_bytes() == before
     assert main(["train", "--resume", str(run)]) == 0
@@ -182,6 +196,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 def test_memory_that_runs_out_costs_nothing_that_was_written(tmp_path: Path):
     """A real limit on the memory of a process, met in the middle of a training."""
     large = (*SMALL[:4], "--subset", "1024", "--batch-size", "1024", "--epochs", "2")
@@ -247,7 +262,7 @@ def test_a_billion_epochs_and_a_time_limit(tmp_path: Path, capsys: pytest.Captur
         resource.setrlimit(resource.RLIMIT_DATA, (6 << 30, 6 << 30))
 
     before = time.monotonic()
-    done = spnet(*argv, preexec_fn=small_memory)
+    done = forked.run(*argv, before=small_memory)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["epochs_done"] < 1000 and time.monotonic() - before < 300
     assert all(len(line) <= 79 for line in done.stderr.splitlines() if line.startswith("epoch"))

@@ -370,6 +370,7 @@ def test_an_odd_run_still_gets_its_page(tmp_path: Path, case: str) -> None:
     assert words in page_of(make_run(tmp_path / "run", **given)).text
 
 
+@pytest.mark.slow
 def test_odd_runs_stand_beside_a_usual_one(tmp_path: Path) -> None:
     odd = [make_run(tmp_path / str(place), **given) for place, (given, _) in enumerate(ODD.values())]
     text = page_of(make_run(tmp_path / "usual"), *odd).text
@@ -561,6 +562,7 @@ def with_network(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_twenty_large_runs_stay_under_five_megabytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from tiny import part
 
-from spnet import reproduction
+from spnet import data, reproduction
 from spnet.cli import main
 from spnet.reproduction import figure2, figure3, table1
 from spnet.reproduction.output import Printed, write_tables
@@ -20,14 +21,29 @@ def plan(scale: str, seeds: int = 1) -> Plan:
     return Plan(SCALES[scale], SCALES[scale].seeds[:seeds])
 
 
+@pytest.fixture
+def few_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each run is evaluated many times over: on 60 test images instead of 450."""
+    digits = part(data.load("digits"), train=400, test=60)
+    monkeypatch.setattr("spnet.data.digits.load", lambda: digits)
+
+
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Records shared by the targets, so that each run is trained once, as for a user."""
     return tmp_path_factory.mktemp("smoke")
 
 
-@pytest.mark.parametrize("target", reproduction.PAPER)
-def test_every_target_passes_at_scale_smoke(target: str, smoke: Path, capsys: pytest.CaptureFixture[str]) -> None:
+LONG = ("table1", "table2", "supplement-a", "stability")
+
+
+@pytest.mark.parametrize(
+    "target",
+    [pytest.param(target, marks=pytest.mark.slow if target in LONG else ()) for target in reproduction.PAPER],
+)
+def test_every_target_passes_at_scale_smoke(
+    target: str, smoke: Path, few_digits: None, capsys: pytest.CaptureFixture[str]
+) -> None:
     folders = ["--results", str(smoke / "results"), "--work", str(smoke / "work"), "--out", str(smoke / "out")]
     assert main(["reproduce", target, "--scale", "smoke", "--workers", "0", "--json", *folders]) == 0
     files = [Path(file) for file in json.loads(capsys.readouterr().out)["files"]]

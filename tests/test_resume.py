@@ -1,15 +1,14 @@
 """A run killed at any moment and resumed ends in the same bits as one that was left alone."""
 
 import json
-import os
 import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 import torch
@@ -18,6 +17,7 @@ from PIL import Image
 from spnet.cli import main
 from spnet.files import write_text
 
+pytestmark = pytest.mark.usefixtures("unreported")
 RUN = ("--backbone", "resnet8", "--epochs", "8", "--batch-size", "256", "--precision", "fp32", "--static-share", "0.3")
 
 
@@ -30,18 +30,11 @@ def log(folder: Path) -> list[dict]:
 
 
 def killed(folder: Path, epochs: int, delay: float, *argv: str) -> None:
-    """Start `python -m spnet train` and kill -9 it `delay` seconds after its `epochs`-th line about an epoch.
+    """Start `spnet train` in a process; kill -9 it `delay` seconds after its `epochs`-th line about an epoch.
 
     With `epochs` 0 the moment lies in the first epoch, when `folder` has just become a run.
     """
-    process = subprocess.Popen(
-        [sys.executable, "-m", "spnet", "train", *argv],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert process.stderr is not None
+    process = forked.start("train", *argv, stderr=subprocess.PIPE)
     seen = [process.stderr.readline()]
     while len(seen) <= epochs:
         seen.append(process.stderr.readline())
@@ -54,6 +47,7 @@ def killed(folder: Path, epochs: int, delay: float, *argv: str) -> None:
     assert process.wait() == -signal.SIGKILL, f"was finished before it could be killed: {seen}"
 
 
+@pytest.mark.slow
 def test_kill_minus_nine_three_times(tmp_path: Path):
     whole, run = tmp_path / "whole", tmp_path / "run"
     assert main(["train", *RUN, "--out", str(whole)]) == 0
@@ -72,6 +66,7 @@ def test_kill_minus_nine_three_times(tmp_path: Path):
     assert not [path for path in run.rglob("*") if path.name.endswith(".tmp")]
 
 
+@pytest.mark.slow
 def test_kill_minus_nine_in_an_epoch_of_photos(tmp_path: Path):
     for label in ("a", "b"):
         (tmp_path / "photos" / label).mkdir(parents=True)

@@ -60,6 +60,13 @@ def net() -> Any:
     return lively(create_model("resnet8", "dynamic", in_channels=1, image_size=8, hidden=4, seed=0))
 
 
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Points of a sweep."""
+    monkeypatch.setattr("spnet.inference.sweep.BUDGETS", (0.7,))
+    monkeypatch.setattr("spnet.inference.sweep.CONFIDENCES", (0.9,))
+
+
 CALLS: dict[str, Callable[[Any, Path, Path], object]] = {
     "create_model": lambda net, run, out: create_model("resnet8", "rdi-net", in_channels=1, image_size=8, seed=3),
     "lists": lambda net, run, out: (list_methods(), list_backbones()),
@@ -109,7 +116,7 @@ def pictures(count: int = 4) -> torch.Tensor:
 
 @pytest.mark.parametrize("name", CALLS)
 def test_a_call_leaves_the_process_as_it_was(
-    name: str, net: Any, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, net: Any, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few: None, forked_bench: None
 ):
     monkeypatch.setattr(matplotlib, "rcParams", matplotlib.rcParams)
     matplotlib.rcParams["backend"] = "svg"  # anybody's choice
@@ -120,7 +127,7 @@ def test_a_call_leaves_the_process_as_it_was(
     assert {key for key in before if before[key] != after[key]} == set()
 
 
-def test_figures_are_drawn_in_whatever_back_end(tmp_path: Path, trained: Path):
+def test_figures_are_drawn_in_whatever_back_end(tmp_path: Path, trained: Path, few: None):
     """Those of a sweep and of a bench, where the caller has chosen another one."""
     matplotlib.rcParams["backend"] = "pdf"
     command("eval", trained, "--sweep", "--out", tmp_path)

@@ -165,7 +165,9 @@ def test_the_table_is_aligned_and_the_picture_has_its_lines(rows: list[dict]):
     assert not picture({**result, "sweep": missed}).axes[0].lines
 
 
-def test_the_command(few: None, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_the_command(
+    few: None, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
     weights = (trained / "model.safetensors").read_bytes()
     assert main(["eval", str(trained), "--sweep", "--out", str(tmp_path / "out"), "--json"]) == 0
     out, err = capsys.readouterr()
@@ -181,5 +183,6 @@ def test_the_command(few: None, trained: Path, tmp_path: Path, capsys: pytest.Ca
     assert str(trained.parent) not in files["sweep.md"].decode() + files["sweep.svg"].decode()
     assert files["sweep.png"][:4] == b"\x89PNG" and b"<svg" in files["sweep.svg"]
     assert (trained / "model.safetensors").read_bytes() == weights
+    monkeypatch.setattr("spnet.inference.sweep.BUDGETS", ())
     assert main(["eval", str(trained), "--sweep"]) == 0
     assert "accuracy %" in capsys.readouterr().out.splitlines()[2]

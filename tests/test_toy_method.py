@@ -99,7 +99,11 @@ def test_it_is_exported(form: str, net: spnet.DynamicNetwork, tmp_path: Path):
 
 
 def test_the_command_line_knows_it(
-    run: tuple[Path, Path, Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    run: tuple[Path, Path, Outcome],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    forked_bench: None,
 ):
     """train --help, list, report and bench."""
     monkeypatch.setenv("SPNET_CACHE", str(tmp_path / "cache"))

@@ -32,6 +32,7 @@ KINDS: dict[str, Callable[[Draw, Places], str]] = {
 ROOM = 8 << 30
 """Bytes of address space that spoilt sizes may take, beyond what the process has: no case may take the machine."""
 SHOWN = 10
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
