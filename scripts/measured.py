@@ -27,6 +27,7 @@ COMMON = ("digits", "cpu")
 """Scales whose runs are committed."""
 COLUMNS = ("n", "accuracy %", "vs baseline", "own over shuffled", "MMACs", "GFLOPs", "% of static")
 """What a card shows; docs/tables.md has every column, and the rows as trained."""
+MORE = "Every column, hardware, versions and commits: docs/tables.md."
 
 
 @cache
@@ -57,10 +58,8 @@ def card(method: str, results: Path) -> str:
             kept = [line for line in lines if line[0] in mine and not line[0].endswith(" uncalibrated")]
             cells += [[line[0], data, *(line[head.index(column)] for column in COLUMNS)] for line in kept]
         if len(cells) > 1:
-            about = (
-                f"The common recipe, against static ResNet-20. {plan.scale.caution} Every column, hardware, versions "
-            )
-            text = f"{markdown(cells)}\n{wrapped(about + 'and commits: docs/tables.md.')}"
+            about = f"The common recipe, against static ResNet-20. {plan.scale.caution} {MORE}"
+            text = f"{markdown(cells)}\n{wrapped(about)}"
     return text
 
 
