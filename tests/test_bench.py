@@ -30,6 +30,7 @@ from spnet.bench.series import Series, speed_up
 from spnet.cli import main
 from spnet.inference.runtimes.onnx.network import path_model
 from spnet.inference.runtimes.onnx.quantise import quantised
+from spnet.progress import listening
 
 
 @pytest.fixture
@@ -188,7 +189,11 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_record(net, quick: None):
     config = BenchConfig(rates=(0.0, 1.0), batches=(2,), threads=(1,), rounds=2, seconds=0.01)
-    (record,) = bench(net, config)
+    heard = []
+    with listening(lambda under_way: heard.append([(each.what, each.done, each.total) for each in under_way])):
+        (record,) = bench(net, config)
+    cell = ("batch sizes and thread counts", 0, 1)
+    assert heard[:3] == [[cell], [cell, ("rounds", 0, 2)], [cell, ("rounds", 1, 2)]] and heard[-1] == []
     named = [(row["variant"], row["rate"]) for row in record["dynamic"]]
     assert named == [("engine", 0.0), ("engine", 1.0), ("session", 0.0), ("session", 1.0)]
     low, high = record["dynamic"][:2]

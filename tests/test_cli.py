@@ -12,8 +12,8 @@ from PIL import Image
 import spnet
 from spnet import data
 from spnet.cli import VERBS, main
+from spnet.cli.epochs import line
 from spnet.cli.predict import draw_path
-from spnet.cli.progress import line
 from spnet.runs.record import EpochRow
 from spnet.version import __version__
 

@@ -86,10 +86,8 @@ def test_every_verb_finds_the_data_from_another_working_folder(
     assert main(["report", run, "--out", "page.html"]) == 0
     page = Path("page.html").read_text()
     assert "Which blocks each class runs" in page and "Not shown" not in page
-    monkeypatch.setattr(
-        "spnet.bench.bench.bench", lambda net, config, images, progress, data: [{"n": len(images), "batch": 1}]
-    )
-    monkeypatch.setattr("spnet.bench.bench.describe", lambda record: f"{record['n']} images")
+    monkeypatch.setattr("spnet.bench.bench.bench", lambda net, config, images, data: [{"n": len(images), "batch": 1}])
+    monkeypatch.setattr("spnet.bench.table.describe", lambda record: f"{record['n']} images")
     assert main(["bench", run, "--rates", "own", "--batches", "1", "--no-profile"]) == 0
     assert "24 images" in capsys.readouterr().out
 

@@ -3,6 +3,7 @@ the command with real threads and engines, of which no figure is asserted."""
 
 import heapq
 import json
+import math
 import pickle
 import threading
 from pathlib import Path
@@ -225,12 +226,13 @@ def test_the_command(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, cascade: bool
 ):
     """Real threads, real engines, real images."""
+    monkeypatch.setattr("spnet.cli.counting.SILENCE", math.inf)  # however busy the machine is
     monkeypatch.setattr("spnet.bench.load.Isolated", InThisProcess)
     network = f"{trained}+{trained}" if cascade else str(trained)
     assert main(["bench", network, "--load", *QUICK, "--out", str(tmp_path / "out"), "--json"]) == 0
     printed = capsys.readouterr()
     result = json.loads(printed.out)
-    assert printed.err.splitlines() == ["1 of 1 numbers of workers put under load"]
+    assert printed.err == ""
     assert (
         result["records"] == [] and json.loads((tmp_path / "out" / "bench.json").read_text())["load"] == result["load"]
     )

@@ -16,7 +16,6 @@ from PIL import Image
 
 import spnet
 from spnet.cli import main
-from spnet.cli.counting import counting
 from spnet.data.parquet_rows import ForwardRows
 from spnet.data.photos.ahead import AHEAD, read_ahead
 from spnet.errors import UserError
@@ -285,14 +284,3 @@ def test_no_more_is_read_ahead_than_asked():
     assert next(found) == [0, 200] and len(taken) == AHEAD + 1
     assert next(found) == [2, 202] and len(taken) == AHEAD + 2
     assert list(found)[-1] == [38, 238] and len(taken) == 20
-
-
-def test_a_line_a_minute_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]):
-    times = iter([0.0, 0.0, 30.0, 61.0, 62.0])
-    with counting("photos", lambda: next(times)) as report:
-        for done in (100, 150, 200, 300):
-            report(done, 500)
-    assert capsys.readouterr().err.splitlines() == [
-        "100/500 photos are done already",
-        "200/500 photos, about 3 min 3 s left",
-    ]

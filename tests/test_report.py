@@ -12,9 +12,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from spnet import data
+from spnet.data import Split
 from spnet.errors import UserError
+from spnet.report import tested as of_test_images
 from spnet.report import write_report
 from spnet.report.command import command
 from spnet.report.figures import Line, Mark, Point, heat_map, histogram, line_chart, sample, scatter, theme
@@ -24,6 +27,7 @@ from spnet.report.numbers import duration, fixed, significant, standard_error
 from spnet.report.run import read_run
 from spnet.report.sections.comparison import accuracy
 from spnet.report.sections.images import _extremes
+from spnet.report.sections.mistakes import mistakes
 from spnet.runs.config import RunConfig
 from spnet.runs.facts import Facts
 from spnet.runs.folder import write_config
@@ -39,11 +43,11 @@ from spnet.runs.record import (
 )
 
 SECTIONS = (
+    "What each test image costs",
     "Accuracy, cost and blocks over the epochs",
     "Stability",
     "Losses, gradients and stages",
     "Collapse",
-    "What each test image costs",
     "Full configuration",
 )
 FIGURES = ("Execution rate of every block", "Flipped decisions", "Path agreement", "Losses", "Gradient shares")
@@ -445,6 +449,7 @@ def test_several_runs_are_compared(tmp_path: Path) -> None:
         "Every run",
         "Means over the finished runs",
         "97.50 ± 0.71",
+        "the best static network here that costs no more.",
         "Accuracy against cost on digits",
         "Test set, n = 450 images.",
     ):
@@ -510,8 +515,62 @@ def test_test_images_are_shown(tmp_path: Path) -> None:
         "result.json has",
     ):
         assert words in page.text, words
-    assert page.tags.count("img") == 20
-    assert len(re.findall(r"\b[01]\|[01]\|[01]\b", page.text)) == 20
+    wrong = re.search(r"([\d,]+) of 450 test images are wrong", page.text)
+    assert wrong is not None and "Taken for another class" in page.text
+    shown = 20 + min(int(wrong[1]), 12)
+    assert page.tags.count("img") == shown and page.text.count(" % sure") == shown - 20
+    assert len(re.findall(r"\b[01]\|[01]\|[01]\b", page.text)) == shown
+
+
+def test_mistakes_are_counted_by_class_and_shown_surest_first() -> None:
+    tested = of_test_images.Tested(
+        images=Split(torch.zeros(6, 1, 8, 8, dtype=torch.uint8), torch.zeros(6, dtype=torch.int64)),
+        labels=[0, 0, 0, 1, 1, 1],
+        predicted=[0, 1, 1, 1, 0, 1],
+        confidence=[0.9, 0.6, 0.8, 0.9, 0.7, 0.9],
+        shares=[0.5, 0.9, 0.8, 0.5, 0.7, 0.5],
+        decisions=[[1]] * 6,
+        options=(2,),
+        gated=(True,),
+        stage_lengths=(1,),
+        classes=("cat", "dog"),
+    )
+    text = re.sub(r"(<[^>]*>)+", " ", str(mistakes(tested)))
+    assert "3 of 6 test images are wrong (50.0 %). They cost 80.0 % of static on average, the others 50.0 %." in text
+    assert "cat → dog 2 of 3 66.7 % dog → cat 1 of 3 33.3 %" in text
+    assert re.findall(r"(\d+) % sure", text) == ["80", "70", "60"]
+    right = replace(tested, predicted=tested.labels)
+    assert "Nowhere: all 6 test images are right." in str(mistakes(right))
+
+
+def test_the_answer_comes_first(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    text = page_of(folder).text
+    answer = (
+        "97.33 % of 450 test images are right, for 70.2 % of the multiply-adds of the same network with every block "
+        "run. By the multiply-adds it can be 1.42 times as fast, no more. Choosing blocks by the image is worth +1.00 "
+        "points over one path for all at"
+    )
+    assert text.index(answer) < text.index("test accuracy") and "Milliseconds were not measured yet" in text
+    row = {"rate": "own", "variant": "engine", "ms": {"median": 6.4}, "speed_up": 1.25, "rival": "onnx-intra"}
+    cell = {"threads": 1, "batch": 4, "dynamic": [{**row, "rounds": 9, "kept": 8}]}
+    (folder / "bench.json").write_text(json.dumps({"records": [cell], "made_with": {"hardware": "2x A"}}))
+    assert (
+        "1.6 ms an image in batches of 4 on 1 thread(s), 1.25 times as fast as the fastest static network that is as "
+        "accurate (onnx-intra; n = 9 rounds, 8 undisturbed), on 2x A."
+    ) in page_of(folder).text
+    for damaged in ("{", "[]", '{"records": [{}]}'):
+        (folder / "bench.json").write_text(damaged)
+        assert "bench.json in the run's folder is damaged or of another kind" in page_of(folder).text
+
+
+def test_each_dynamic_run_is_held_against_the_best_static_one_that_costs_no_more(tmp_path: Path) -> None:
+    small = make_run(tmp_path / "s8", method="static", backbone="resnet8", blocks=3, accuracy=95.2)
+    large = make_run(tmp_path / "s20", method="static", accuracy=99.0)
+    ours = make_run(tmp_path / "p", accuracy=97.0)
+    text = page_of(ours, small, large).text
+    assert "is right on 97.00 % of the test images at 1.755 million multiply-adds: +1.80 points against static" in text
+    assert "no static network here costs as little or less" in page_of(ours, large).text
 
 
 def test_the_extremes_are_of_each_class_or_of_all_where_classes_are_many() -> None:
@@ -564,19 +623,16 @@ def with_network(folder: Path) -> Path:
 
 @pytest.mark.slow
 def test_twenty_large_runs_stay_under_five_megabytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch
-
-    from spnet.data import Split
     from spnet.report import page as page_module
-    from spnet.report.tested import Tested
 
     generator = torch.Generator().manual_seed(0)
     count, blocks = 1000, 54
     pixels = 4 * torch.randint(0, 64, (count, 3, 32, 32), generator=generator, dtype=torch.uint8)  # 3.6 kB, CIFAR 3.1
-    tested = Tested(
+    tested = of_test_images.Tested(
         images=Split(pixels, torch.zeros(count, dtype=torch.int64)),
         labels=[i % 100 for i in range(count)],
         predicted=[0] * count,
+        confidence=[0.5] * count,
         shares=torch.rand(count, generator=generator).tolist(),
         decisions=torch.randint(0, 2, (count, blocks), generator=generator).tolist(),
         options=(2,) * blocks,

@@ -23,7 +23,7 @@ from spnet.bench.isolated import Isolated
 from spnet.bench.profile import break_even
 from spnet.bench.rivals import ENGINE, PLAIN, RIVALS, SESSION, rivals_for
 from spnet.bench.series import Series, speed_up
-from spnet.bench.table import OWN, describe
+from spnet.bench.table import OWN
 from spnet.data import Dataset
 from spnet.errors import UserError
 from spnet.inference.cascade import Cascade, Model
@@ -31,6 +31,7 @@ from spnet.inference.engine import Engine
 from spnet.inference.runtimes.onnx.network import check_form
 from spnet.network.dynamic import DynamicNetwork
 from spnet.network.heads import check_exit
+from spnet.progress import counted
 
 TRUSTED = 3
 """Undisturbed rounds that a break-even cost needs, at every rate, before the machine's profile takes it."""
@@ -72,7 +73,6 @@ def bench(
     net: Model,
     config: BenchConfig,
     images: np.ndarray | None = None,
-    progress: Any = None,
     data: Dataset | None = None,
 ) -> list[dict[str, Any]]:
     """One record per (threads, batch): `static` and `dynamic` variants, the fastest static one, speed-ups. The static
@@ -80,7 +80,6 @@ def bench(
 
     Args:
         images: (M, C, H, W) normalised float32, M at least the largest batch; random ones when left out.
-        progress: called with one line now and then.
         data: int8 is calibrated on its training images and judged on its test images. Without, int8 is timed all the
             same, and never counts as equally accurate.
     """
@@ -96,10 +95,8 @@ def bench(
     names = [name for name in RIVALS if RIVALS[name].int8 and any(name in some for some in statics.values())]
     int8 = quantise(last, names, images, data) if names else None
     records = []
-    for cell in cells:
+    for cell in counted(cells, "batch sizes and thread counts", len(cells)):
         records.append(_cell(net, config, images, *cell, statics[cell], int8))
-        if progress:
-            progress(describe(records[-1]))
     return records
 
 
@@ -148,7 +145,7 @@ def _cell(
         workers = {
             name: stack.enter_context(run(name, last if name in statics else net)) for name in (*statics, *timed)
         }
-        for _ in range(config.rounds):
+        for _ in counted(range(config.rounds), "rounds", config.rounds):
             for name, worker in workers.items():
                 for rate in (None,) if name in statics else config.rates:
                     forced = decisions[rate] if rate is not None else None

@@ -29,6 +29,7 @@ from spnet.bench.latency import Timing, percentiles
 from spnet.bench.rivals import ENGINE
 from spnet.bench.serving import poisson
 from spnet.inference.cascade import Cascade, Model
+from spnet.progress import counted
 
 LOADS = (0.5, 0.9)
 """Arrivals, as shares of what the static network can answer."""
@@ -106,7 +107,7 @@ def _rounds(served: Mapping[str, Isolated], workers: int, rounds: int, seconds: 
         name: requests(_rate(worker.serve(np.zeros(FIRST), workers)), seconds) for name, worker in served.items()
     }
     start = time.monotonic()
-    for k in range(rounds):
+    for k in counted(range(rounds), "rounds under load", rounds):
         capacity = {name: worker.serve(np.zeros(at_once[name]), workers) for name, worker in served.items()}
         loads = {}
         for load in LOADS:

@@ -38,7 +38,8 @@ def draw(result: dict[str, Any], file: Path) -> bool:
                     )  # fmt: skip
         axes.axhline(1, color=theme.INKS["ink"], linewidth=0.8, label="the fastest static network, as accurate")
         rounds = max(row["rounds"] for row in rows)
-        axes.set_title(f"batch {record['batch']}, {record['threads']} thread(s), n = {rounds} rounds")
+        threads = f"{record['threads']} thread{'s' if record['threads'] > 1 else ''}"
+        axes.set_title(f"batch {record['batch']}, {threads}, n = {rounds} rounds")
         axes.set_xlabel("multiply-adds, % of static")
         if position == 1:
             axes.set_ylabel("speed-up over the fastest static network, times")

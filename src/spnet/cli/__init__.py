@@ -13,10 +13,12 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from spnet.cli.counting import listener
 from spnet.cli.several import silently, speaks
 from spnet.cli.streams import hush, usable_streams
 from spnet.errors import DivergedError, UserError, did_you_mean, out_of_memory
 from spnet.files import is_stdout, strict
+from spnet.progress import listening
 from spnet.terminal import printable
 from spnet.version import __version__
 from spnet.waiting import choose_waiting
@@ -149,7 +151,8 @@ def _dispatch(argv: list[str]) -> int:
     taken = is_stdout(getattr(args, "out", None) or getattr(args, "file", None) or "-")
     if taken and args.json:
         raise UserError("--json and the output both want the standard output: write the output to a file.")
-    result = module.run(args)
+    with listening(listener()):
+        result = module.run(args)
     text = json.dumps(strict(result), allow_nan=False) if args.json else printable(module.describe(result), keep="\n")
     print(text, file=sys.stderr if taken else sys.stdout)
     sys.stdout.flush()  # here, where a reader who has left is noticed

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from spnet.cli import Parser
-from spnet.cli.counting import counting
 from spnet.cli.loading import add_workers
 from spnet.cli.named import Named
 from spnet.cli.on import add_on, speaking_aside
@@ -53,7 +52,7 @@ def is_archive(args: argparse.Namespace) -> bool:
 def run_archive(args: argparse.Namespace, named: Named) -> dict[str, Any]:
     from spnet.inference.batch.predict import BATCH_SIZE, predict_files
 
-    with speaking_aside(), counting("photos") as report:
+    with speaking_aside():
         made = predict_files(
             named.net,
             args.out,
@@ -63,7 +62,6 @@ def run_archive(args: argparse.Namespace, named: Named) -> dict[str, Any]:
             batch_size=BATCH_SIZE if args.batch_size is None else args.batch_size,
             workers=args.workers,
             on=args.on or "",
-            report=report,
             **rules_of(args),
         )
     return {

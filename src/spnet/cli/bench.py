@@ -3,17 +3,13 @@ promise."""
 
 import argparse
 import sys
-from collections.abc import Callable
 from dataclasses import asdict
-from itertools import count
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from spnet.cli import Parser
 from spnet.cli.named import HELP, Named, members, open_named
 from spnet.cli.rules import add_exit
-
-T = TypeVar("T")
 
 RATES = "0.3,0.5,0.7,0.9"
 
@@ -83,8 +79,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     )
     runtime = load_runtime()
     net, images, lookahead, data = _network(args, OWN in rates or args.load, max(batches, default=1))
-    cells = _progress("batch sizes and thread counts measured", len(config.threads) * len(batches))
-    records = bench(net, config, images, progress=cells, data=data) if batches else []
+    records = bench(net, config, images, data=data) if batches else []
     facts = {**asdict(made_with("fp32")), "onnxruntime": runtime.__version__}
     result: dict[str, Any] = {
         "network": args.network,
@@ -96,9 +91,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "records": records,
     }
     if args.load:
-        tell = _progress("numbers of workers put under load", len(config.threads))
         how = {"rounds": args.rounds, "seconds": args.seconds, "exit_confidence": args.exit_confidence}
-        result["load"] = [tell(under_load(net, images, workers, **how)) for workers in config.threads]
+        result["load"] = [under_load(net, images, workers, **how) for workers in config.threads]
     limits = {form: _limits(records, form == "single") for form in ("single", "batch")}
     if not args.no_profile and all(limits.values()):
         label = f"{args.network}, threads {args.threads}, onnxruntime {runtime.__version__}"
@@ -115,17 +109,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             print("no bench.png drawn: one rate is a point, a curve takes two", file=sys.stderr)
         result["out"] = args.out
     return result
-
-
-def _progress(words: str, total: int) -> Callable[[T], T]:
-    """Hands on what was measured, and says on stderr how much there is."""
-    done = count(1)
-
-    def tell(measured: T) -> T:
-        print(f"{next(done)} of {total} {words}", file=sys.stderr, flush=True)
-        return measured
-
-    return tell
 
 
 def _limits(records: list[dict[str, Any]], single: bool) -> list[float]:
@@ -167,8 +150,8 @@ def _if_here(named: Named) -> Any:
 
 
 def describe(result: dict[str, Any]) -> str:
-    from spnet.bench.bench import describe as cell
     from spnet.bench.load import describe as under_load
+    from spnet.bench.table import describe as cell
 
     facts = result["made_with"]
     lines = [

@@ -1,7 +1,6 @@
 """`spnet eval`: the figures of a trained network on its test images."""
 
 import argparse
-import sys
 from dataclasses import asdict, replace
 from math import isnan
 from pathlib import Path
@@ -131,7 +130,7 @@ def _sweep(args: argparse.Namespace, named: Named) -> dict[str, Any]:
     from spnet.files import write_json
     from spnet.inference.engine import Engine
     from spnet.inference.sweep import refuse_static, sweep
-    from spnet.report.sweep import FILE, line, write
+    from spnet.report.sweep import FILE, write
     from spnet.training.finish import CALIBRATION_IMAGES
 
     own = ("budget", "budget_ms", "max_cost", "exit_confidence")
@@ -161,7 +160,6 @@ def _sweep(args: argparse.Namespace, named: Named) -> dict[str, Any]:
 
     def progress(row: dict[str, Any]) -> None:
         rows.append(row)
-        _say(line(row))
         keep()
 
     keep()
@@ -170,10 +168,6 @@ def _sweep(args: argparse.Namespace, named: Named) -> dict[str, Any]:
         write(result, Path(args.out))
         result["out"] = args.out
     return result
-
-
-def _say(words: str) -> None:
-    print(words, file=sys.stderr, flush=True)
 
 
 def describe(result: dict[str, Any]) -> str:

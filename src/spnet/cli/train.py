@@ -5,17 +5,18 @@ import os
 import shlex
 import sys
 import time
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spnet.cli import Parser
 from spnet.cli.advice import size_advice
+from spnet.cli.counting import listener
+from spnet.cli.epochs import line
 from spnet.cli.loading import add_loading
-from spnet.cli.progress import progress
 from spnet.cli.threads import add_threads, computing_with
 from spnet.cli.words import paths, useless
 from spnet.errors import UserError
+from spnet.progress import listening, work
 from spnet.terminal import say
 
 if TYPE_CHECKING:
@@ -165,10 +166,14 @@ def _train(args: argparse.Namespace, config: Any, asked: bool) -> dict[str, Any]
         say(advice)
     for words in [] if args.resume else config.without_effect():
         say(words)
-    shown = progress(config.training.epochs)
-    with closing(shown):
+    shown, epochs = listener(), config.training.epochs
+
+    def note(words: str) -> None:
+        shown.say(f"spnet: {words}")
+
+    with listening(shown), work("epochs", epochs) as reached:
         if not asked and not args.resume:
-            config = with_fitting_batch(config, dataset, shown.note)
+            config = with_fitting_batch(config, dataset, note)
         out = Path(args.resume or args.out or f"runs/{config.label.replace(' ', '')}-{config.hash}")
         about = f"{config.label} on {config.data}, {config.backbone}, {torch.get_num_threads()} threads -> {out}"
         print(about, file=sys.stderr)
@@ -182,9 +187,9 @@ def _train(args: argparse.Namespace, config: Any, asked: bool) -> dict[str, Any]
             time_limit=args.time_limit,
             devices=args.devices,
             data_at=place,
-            report=shown.report,
-            moved=shown.moved,
-            note=shown.note,
+            report=lambda row: shown.say(line(row, epochs)),
+            moved=reached,
+            note=note,
         )
     if outcome.result is None:
         gained = len(outcome.rows) - outcome.begun_at

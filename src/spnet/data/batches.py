@@ -7,6 +7,7 @@ from torch import Generator, Tensor
 
 from spnet.data.source import Source
 from spnet.errors import UserError
+from spnet.progress import counted
 
 
 def epoch_batches(
@@ -36,7 +37,7 @@ def epoch_batches(
 def ordered_batches(split: Source, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
     """All images in their own order, as the test sees them; the last batch may be smaller."""
     _check(batch_size)
-    return split.in_order(batch_size)
+    return counted(split.in_order(batch_size), "images", len(split), lambda batch: len(batch[1]))
 
 
 def _check(batch_size: int) -> None:

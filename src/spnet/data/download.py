@@ -12,12 +12,14 @@ from spnet.data.cache import cache_root
 from spnet.data.reason import reason
 from spnet.errors import UserError
 from spnet.files import alone
+from spnet.progress import work
 
 SITE = "https://www.cs.toronto.edu/~kriz/"
 ARCHIVES = {  # name -> (file, md5 as published on the site)
     "cifar10": ("cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530"),
     "cifar100": ("cifar-100-binary.tar.gz", "03b5dce01913d631647c71ecec9e9cb8"),
 }
+MB = 1e6
 TIMEOUT = 15  # seconds without an answer
 
 
@@ -64,9 +66,11 @@ def _fetch(url: str, part: Path) -> None:
     with response, part.open("ab" if response.status == 206 else "wb") as file:
         length = response.headers.get("Content-Length")
         missing = int(length) if length else 0
-        while chunk := response.read(1 << 20):
-            file.write(chunk)
-            missing -= len(chunk)
+        with work(f"MB of {part.stem}", round((have + missing) / MB, 1), round(have / MB, 1)) as reached:
+            while chunk := response.read(1 << 20):
+                file.write(chunk)
+                missing -= len(chunk)
+                reached(round(file.tell() / MB, 1))
     if missing > 0:
         raise OSError(f"the connection broke {missing} bytes before the end; try again to go on from there")
 

@@ -12,6 +12,7 @@ from spnet.data.modes import has_colour, to_grey
 from spnet.data.pictures import fit, open_picture, planes
 from spnet.data.spec import MAX_SIZE, Spec
 from spnet.errors import UserError
+from spnet.progress import counted
 from spnet.terminal import say
 
 
@@ -25,7 +26,7 @@ def stack_pictures(pictures: Iterable[tuple[str, Path | bytes]], count: int, spe
     images_NCHW = np.empty((0, 3, 0, 0), dtype=np.uint8)
     first_name, other = "", None
     colour, sides, changes, broken = False, Counter[int](), Counter[str](), list[UserError]()
-    for row, (name, source) in enumerate(pictures):
+    for row, (name, source) in enumerate(counted(pictures, "pictures read", count)):
         try:
             picture, notes = open_picture(source, name)
         except UserError as error:

@@ -11,6 +11,7 @@ from spnet.data import Source
 from spnet.errors import check_finite
 from spnet.inference.cascade_engine import CascadeEngine
 from spnet.inference.evaluate import collect, percent, summarise
+from spnet.progress import counted
 from spnet.runs.record import Evaluation, MemberFigures
 
 
@@ -24,7 +25,7 @@ def evaluate_cascade(engine: CascadeEngine, split: Source, *, batch_size: int = 
     results = collect(engine, split, batch_size)
     check_finite(results["confidence"])
     figures = summarise(results, engine.model.static_macs, engine.model.options)
-    alone = [collect(member, split, batch_size) for member in engine.engines]
+    alone = [collect(member, split, batch_size) for member in counted(engine.engines, "members alone", engine.exits)]
     correct = torch.stack([found["correct"] for found in alone])
     answered = results["exit_stage"]
     members = [

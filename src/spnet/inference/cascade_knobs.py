@@ -28,6 +28,7 @@ from torch import Tensor
 from spnet.inference.cascade import sureness
 from spnet.network.dynamic import DynamicNetwork
 from spnet.network.trace import Trace
+from spnet.progress import counted
 
 RATES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 """Share of decisions to run a block, at the thresholds that are tried beside a member's own."""
@@ -60,9 +61,11 @@ Run = Callable[[Tensor, float], Trace]
 def tables(networks: Sequence[DynamicNetwork], runs: Sequence[Run], images: Tensor) -> list[list[Ran]]:
     """Of each member, from its cheapest threshold to its dearest; cost in multiply-adds."""
     found: list[list[tuple[Ran, np.ndarray]]] = []
-    for net, run in zip(networks, runs, strict=True):
+    members = counted(zip(networks, runs, strict=True), "members calibrated", len(networks))
+    for net, run in members:
         own = float(net.decision_shift)
-        rows = [_ran(run, images, shift, own) for shift in thresholds(net, run, images)]
+        shifts = thresholds(net, run, images)
+        rows = [_ran(run, images, shift, own) for shift in counted(shifts, "thresholds tried", len(shifts))]
         found.append(sorted(rows, key=lambda row: row[0].macs.mean()))
     reference = np.mean([_softmax(logits) for _, logits in found[-1]], 0)
     return [
@@ -93,7 +96,7 @@ def _ran(run: Run, images: Tensor, shift: float, own: float) -> tuple[Ran, np.nd
 
 
 def _batches(images: Tensor, size: int = 256) -> Iterator[Tensor]:
-    return iter(images.split(size))
+    return counted(images.split(size), "images", len(images), len)
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

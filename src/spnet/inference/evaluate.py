@@ -19,6 +19,7 @@ from spnet.network.dynamic import DynamicNetwork
 from spnet.network.path_statistics import decision_entropy, distinct_paths, evolution_kl, execution_rate_per_block
 from spnet.network.trace import Trace
 from spnet.numerics import mean
+from spnet.progress import counted
 from spnet.runs.record import Evaluation
 
 Forward = Callable[[Tensor], Trace]
@@ -163,8 +164,9 @@ def path_controls(net: DynamicNetwork, split: Source, decisions: Tensor, batch_s
     order = torch.randperm(len(decisions), generator=torch.Generator().manual_seed(0)).to(decisions.device)
     given = torch.empty_like(decisions)
     given[order] = decisions[order.roll(1)]  # a cycle: nobody keeps its own path
-    shuffled = collect(net.forward_path, split, batch_size, given)
-    fixed = collect(net.forward_path, split, batch_size, fixed_path(net, decisions).expand_as(decisions))
+    paths = (given, fixed_path(net, decisions).expand_as(decisions))
+    controls = counted(paths, "controls", len(paths))
+    shuffled, fixed = (collect(net.forward_path, split, batch_size, path) for path in controls)
     return {
         "accuracy_shuffled_paths": percent(shuffled["correct"]),
         "accuracy_fixed_path": percent(fixed["correct"]),

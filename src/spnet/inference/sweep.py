@@ -17,6 +17,7 @@ from spnet.inference.cascade_engine import CascadeEngine
 from spnet.inference.engine import Engine
 from spnet.inference.evaluate import collect, summarise
 from spnet.network.dynamic import DynamicNetwork
+from spnet.progress import counted, work
 
 BUDGETS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 CONFIDENCES = (0.7, 0.8, 0.9, 0.95, 0.99)
@@ -59,6 +60,7 @@ def sweep(
     if isinstance(net, Cascade):
         return _sweep_cascade(net, train, test, executor, progress)
     rows: list[dict[str, Any]] = []
+    exits = (None, EXIT_BUDGET) if net.stage_heads is not None else ()
 
     def add(budget: float | None, exit_confidence: float | None = None, reestimated: bool = False) -> None:
         asked = {"budget": budget, "exit_confidence": exit_confidence, "reestimated": reestimated}
@@ -72,16 +74,18 @@ def sweep(
             row = {**asked, "missed": str(error)}
         rows.append(row)
         progress(row)
+        reached(len(rows))
 
-    for budget in BUDGETS:
-        with unchanged(net):
-            add(budget)
-            reestimate_batch_norm(net, train, augmentation)
-            add(budget, reestimated=True)
-    for budget in (None, EXIT_BUDGET) if net.stage_heads is not None else ():
-        for confidence in CONFIDENCES:
+    with work("points", 2 * len(BUDGETS) + len(exits) * len(CONFIDENCES)) as reached:
+        for budget in BUDGETS:
             with unchanged(net):
-                add(budget, confidence)
+                add(budget)
+                reestimate_batch_norm(net, train, augmentation)
+                add(budget, reestimated=True)
+        for budget in exits:
+            for confidence in CONFIDENCES:
+                with unchanged(net):
+                    add(budget, confidence)
     return rows
 
 
@@ -92,7 +96,8 @@ def _sweep_cascade(
     engine = CascadeEngine(cascade, executor)
     planner = engine.planner(train.images)
     rows: list[dict[str, Any]] = []
-    for budget, confidence in (*((budget, None) for budget in BUDGETS), *((None, level) for level in CONFIDENCES)):
+    points = [*((budget, None) for budget in BUDGETS), *((None, level) for level in CONFIDENCES)]
+    for budget, confidence in counted(points, "points", len(points)):
         row: dict[str, Any] = {"budget": budget, "exit_confidence": confidence, "reestimated": False}
         row["exit_by"] = "member"
         try:

@@ -29,6 +29,7 @@ from spnet.inference.calibrate import (
 from spnet.inference.evaluate import Forward
 from spnet.network.dynamic import DynamicNetwork
 from spnet.network.trace import Trace
+from spnet.progress import counted
 
 IMAGES = 100
 PASSES = 5
@@ -73,7 +74,7 @@ def measure(run: Forward, images: Tensor, *, threads: int, runs: str) -> Latency
     calls = [partial(_alone, run, image) for image in chosen.split(1)]
     for call in calls[:WARM_UP]:
         call()
-    timings = [time_calls(calls, 0.0) for _ in range(PASSES)]
+    timings = [time_calls(calls, 0.0) for _ in counted(range(PASSES), "passes timed", PASSES)]
     clean = [timing for timing in timings if not timing.contended(threads)]
     kept = clean or timings
     cuts = percentiles([1e3 * seconds for timing in kept for seconds in timing.seconds])

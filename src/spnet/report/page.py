@@ -12,12 +12,14 @@ from spnet.report.layout import folded, note, section
 from spnet.report.markup import Markup, element, join
 from spnet.report.numbers import fixed, percent_of
 from spnet.report.run import Run, read_run
+from spnet.report.sections.answer import against_static
 from spnet.report.sections.blocks import collapse, execution_rates
 from spnet.report.sections.comparison import comparison
 from spnet.report.sections.configuration import configuration
 from spnet.report.sections.header import headline
 from spnet.report.sections.images import class_rates, image_costs
 from spnet.report.sections.losses import losses, stage_accuracy
+from spnet.report.sections.mistakes import mistakes
 from spnet.report.sections.overlay import curves, legend
 from spnet.report.sections.progress import accuracy, cost
 from spnet.report.sections.stability import stability
@@ -98,7 +100,8 @@ def several(runs: Sequence[Run], load_data: LoadData) -> Markup:
     charts = [*trade_off(groups), *curves(groups, TOGETHER.hovers), words]
     together = element("div", rows_of("Side by side", [legend(groups), *charts]), class_="together")
     title = element("h1", f"{len(runs)} runs")
-    return element("main", title, comparison(groups, anchors), together, section("Each run"), *own)
+    begin = [title, against_static(groups), comparison(groups, anchors)]
+    return element("main", *begin, together, section("Each run"), *own)
 
 
 def under(run: Run) -> Markup:
@@ -111,11 +114,11 @@ def contents(run: Run, load_data: LoadData, detail: Detail) -> list[Markup | Non
     over_epochs = [accuracy(run, hovers), cost(run, hovers), execution_rates(run, detail.columns)] if run.rows else []
     return [
         headline(run),
+        *test_images(run, load_data),
         rows_of("Accuracy, cost and blocks over the epochs", over_epochs),
         rows_of("Stability", stability(run, hovers)),
         rows_of("Losses, gradients and stages", [*losses(run, hovers), stage_accuracy(run, hovers)]),
         collapse(run),
-        *test_images(run, load_data),
         configuration(run),
     ]
 
@@ -131,4 +134,4 @@ def test_images(run: Run, load_data: Callable[..., object]) -> list[Markup | Non
         tested = run_test_images(run, load_data)  # type: ignore[arg-type]
     except UserError as error:
         return [section("What each test image costs", note(f"Not shown: {error}"))]
-    return [image_costs(tested), class_rates(tested)]
+    return [image_costs(tested), mistakes(tested), class_rates(tested)]

@@ -56,11 +56,6 @@ def _cells(row: dict[str, Any]) -> list[str]:
     ]
 
 
-def line(row: dict[str, Any]) -> str:
-    """A row on its own, each cell after its name."""
-    return ", ".join(f"{name} {cell}" for name, cell in zip(HEAD, _cells(row), strict=True) if cell)
-
-
 def title(result: dict[str, Any]) -> str:
     name = "+".join(Path(run).name for run in result["run"].split("+"))
     return f"{result['label']}, {name}: accuracy against cost on {result['n']} test images"

@@ -16,7 +16,8 @@ LoadData = Callable[[str], "Dataset"]
 
 @dataclass(frozen=True)
 class Tested:
-    """Shapes: N test images, L blocks. shares: (N,) cost of each image as a share of the static network's.
+    """Shapes: N test images, L blocks. confidence: (N,) probability of the class predicted. shares: (N,)
+    cost of each image as a share of the static network's.
 
     note: one sentence where the figures found here differ from those in result.json; else empty.
     """
@@ -24,6 +25,7 @@ class Tested:
     images: "Source"
     labels: list[int]
     predicted: list[int]
+    confidence: list[float]
     shares: list[float]
     decisions: list[list[int]]
     options: tuple[int, ...]
@@ -72,6 +74,7 @@ def run_test_images(run: Run, load_data: LoadData) -> Tested:
         images=dataset.test,
         labels=dataset.test.labels.tolist(),
         predicted=results["predicted"].tolist(),
+        confidence=results["confidence"].tolist(),
         shares=shares,
         decisions=results["decisions"].tolist(),
         options=net.options,

@@ -22,6 +22,7 @@ from spnet.inference.engine import Engine
 from spnet.inference.programs import AUTO
 from spnet.inference.runtimes.registry import RUNTIMES
 from spnet.network.dynamic import DynamicNetwork
+from spnet.progress import work
 from spnet.runs.run import Run
 from spnet.runs.weights import checksum
 from spnet.version import __version__
@@ -122,10 +123,12 @@ def predict_files(
     with parts.opened(), contextlib.ExitStack() as stack:
         left = [part for part in listing.parts if not parts.has(part)]
         kept = done = len(listing) - sum(map(len, left))
+        reached = stack.enter_context(work("photos", len(listing), done))
 
         def moved(photos: int) -> None:
             nonlocal done
             done += photos
+            reached(done)
             report(done, len(listing))
 
         report(done, len(listing))

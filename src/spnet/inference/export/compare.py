@@ -16,6 +16,7 @@ from spnet.inference.runtimes.onnx.int8 import Quantisation
 from spnet.inference.runtimes.onnx.library import open_session
 from spnet.inference.runtimes.onnx.network import path_model
 from spnet.network.dynamic import DynamicNetwork
+from spnet.progress import counted
 
 INT8_PATHS = 8
 """Random ones; each takes a graph of its own to compare with."""
@@ -30,7 +31,10 @@ def runner(model: ModelProto | bytes, *, single: bool) -> Run:
         if not single:
             return session.run(None, {"image": x, **forced})
         cuts = [slice(k, k + 1) for k in range(len(x))]
-        rows = [session.run(None, {"image": x[cut], **{name: b[cut] for name, b in forced.items()}}) for cut in cuts]
+        rows = [
+            session.run(None, {"image": x[cut], **{name: b[cut] for name, b in forced.items()}})
+            for cut in counted(cuts, "images compared", len(cuts))
+        ]
         return [np.concatenate(column) for column in zip(*rows, strict=True)]
 
     return run
@@ -64,7 +68,7 @@ def compare_int8(
     full = torch.tensor(net.options) - 1
     static = runner(int8.static(), single=False)(x, None)[0]
     paths = decisions if path is None else path[None]
-    for chosen in paths:
+    for chosen in counted(paths, "paths compared", len(paths)):
         alone = runner(path_model(net, chosen.tolist(), int8=int8), single=False)(x, None)[0]
         if torch.equal(chosen, full):
             agree(alone, static, "from the quantised static network's")

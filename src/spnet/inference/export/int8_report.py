@@ -12,6 +12,7 @@ from spnet.inference.runtimes.onnx.executor import OnnxExecutor, StaticExecutor
 from spnet.inference.runtimes.onnx.int8 import Quantisation
 from spnet.inference.runtimes.onnx.network import path_model
 from spnet.network.dynamic import DynamicNetwork
+from spnet.progress import counted
 
 TIMED = 16
 """Single images that are timed."""
@@ -58,7 +59,8 @@ def report(net: DynamicNetwork, int8: Quantisation, test: Source, *, path: Tenso
     calls = [[lambda x=x, run=run: run(x) for x in timed] for run in runs]
     for some in calls:
         some[0]()
-    rounds = [[time_calls(some, SECONDS).cpu_seconds for some in calls] for _ in range(ROUNDS)]
+    turns = counted(range(ROUNDS), "rounds timed", ROUNDS)
+    rounds = [[time_calls(some, SECONDS).cpu_seconds for some in calls] for _ in turns]
     found = 100 * right / len(test)
     speed_up = median(full / short for short, full in rounds)
     return Int8Report(int8.bits, int8.calibrated_on, len(test), float(found[0]), float(found[1]), speed_up)

@@ -38,6 +38,7 @@ from spnet.network.dynamic import DynamicNetwork
 from spnet.network.heads import check_exit
 from spnet.network.modes import evaluating
 from spnet.network.trace import UNREACHED, Trace
+from spnet.progress import counted
 from spnet.version import __version__
 
 FORMAT = 1
@@ -236,7 +237,9 @@ def _difference(
     """Largest difference of logits; RuntimeError where it is too large, or images take other ways or cost more."""
     pixels = net.prepare(images).float().numpy()
     rows = np.arange(len(pixels)) if clear is None else np.flatnonzero(clear)
-    found = [stages(pixels[k : k + 1], None if paths is None else paths[k].tolist()) for k in rows]
+    asked = [None if paths is None else paths[k].tolist() for k in rows]
+    compared = counted(zip(rows, asked, strict=True), "images compared", len(rows))
+    found = [stages(pixels[k : k + 1], path) for k, path in compared]
     if not found:
         return 0.0
     logits, decisions, macs = zip(*found, strict=True)

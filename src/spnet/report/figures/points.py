@@ -1,7 +1,9 @@
 """Points in a plane, each with its name beside it where there is room, some joined by a line; bars of a histogram."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from spnet.report.figures import theme
@@ -12,6 +14,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 HEIGHT = 300.0
+BESIDE = (
+    *(("left", 9, 4), ("right", -9, 4), ("center", 0, -10), ("center", 0, 19)),
+    *(("left", 7, -8), ("left", 7, 18), ("right", -7, -8), ("right", -7, 18)),
+)
+"""Where the name of a point may stand, the best place first: how it is aligned, and how far from the point."""
 BINS = 24
 
 
@@ -71,22 +78,40 @@ def _point(axes: "Axes", p: Point) -> None:
 
 
 def _names(axes: "Axes", points: Sequence[Point]) -> None:
-    """A name right, left, above or below its point, where it covers nothing; else only pointer and legend tell it."""
+    """A name beside its point, where it covers nothing; else only pointer and legend tell it."""
     from matplotlib.transforms import Bbox
 
     places = [theme.place(axes, p.x, p.y) for p in points]
     taken = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in places]
+    lines = [Bbox.from_bounds(x - 2, y - 2, 4, 4) for x, y in _along(axes, points)]
     room = Bbox.from_extents(theme.LEFT, theme.TOP - 8, theme.WIDTH, HEIGHT - theme.BOTTOM)
     for p, (x, y) in zip(points, places, strict=True):
+        if not p.name:
+            continue
         wide = theme.width_of(p.name)
-        for anchor, dx, dy in (("left", 9, 4), ("right", -9, 4), ("center", 0, -10), ("center", 0, 19)):
-            box = Bbox.from_bounds(
-                x + dx - {"left": 0, "right": wide, "center": wide / 2}[anchor], y + dy - 10, wide, 13
-            )
-            if p.name and room.contains(*box.min) and room.contains(*box.max) and not box.count_overlaps(taken):
-                taken.append(box)
-                theme.write(axes, x + dx, y + dy, p.name, kind=f"halo s{p.style}", ha=anchor)
-                break
+        found = []
+        for anchor, dx, dy in BESIDE:
+            left = x + dx - {"left": 0, "right": wide, "center": wide / 2}[anchor]
+            box = Bbox.from_bounds(left, y + dy - 10, wide, 13)
+            if room.contains(*box.min) and room.contains(*box.max) and not box.count_overlaps(taken):
+                found.append((bool(box.count_overlaps(lines)), len(found), anchor, dx, dy, box))
+        if found:  # rather over a line than nowhere: it has a halo
+            _, _, anchor, dx, dy, box = min(found, key=lambda place: place[:2])
+            taken.append(box)
+            theme.write(axes, x + dx, y + dy, p.name, kind=f"halo s{p.style}", ha=anchor)
+
+
+def _along(axes: "Axes", points: Sequence[Point]) -> list[tuple[float, float]]:
+    """Places on the lines between points, near enough that no name fits between two."""
+    found = []
+    for joined in dict.fromkeys(p.joined for p in points if p.joined):
+        ends = [
+            theme.place(axes, p.x, p.y) for p in sorted((p for p in points if p.joined == joined), key=lambda p: p.x)
+        ]
+        for (x, y), (to_x, to_y) in pairwise(ends):
+            steps = 1 + int(math.hypot(to_x - x, to_y - y) / 6)
+            found += [(x + (to_x - x) * k / steps, y + (to_y - y) * k / steps) for k in range(steps + 1)]
+    return found
 
 
 def histogram(values: Sequence[float], *, x_title: str, y_title: str, unit: str = "") -> Markup:

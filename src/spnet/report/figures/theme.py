@@ -36,7 +36,8 @@ _STYLE: dict[Any, Any] = {
     "axes.spines.left": False, "axes.spines.right": False, "axes.spines.top": False, "axes.edgecolor": INKS["soft"],
     "axes.titlelocation": "left", "axes.titlesize": "medium", "figure.titlesize": "medium", "axes.ymargin": 0.06,
     "axes.labelcolor": INKS["ink"], "text.color": INKS["ink"], "text.parse_math": False, "font.size": 9,
-    "legend.frameon": False, "legend.fontsize": "small", "lines.linewidth": 1.9, "lines.scale_dashes": False,
+    "legend.edgecolor": "none", "legend.facecolor": INKS["paper"], "legend.framealpha": 0.9,
+    "legend.fontsize": "small", "lines.linewidth": 1.9, "lines.scale_dashes": False,
     "xtick.color": INKS["soft"], "xtick.major.size": 0, "ytick.color": INKS["soft"], "ytick.major.size": 0,
     "svg.hashsalt": "spnet",
 }  # fmt: skip

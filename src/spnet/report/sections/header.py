@@ -8,6 +8,7 @@ from spnet.report.layout import Cell, facts, note, table, warning
 from spnet.report.markup import Markup, element, join
 from spnet.report.numbers import duration, fixed, mmacs, percent_of, standard_error
 from spnet.report.run import Run
+from spnet.report.sections.answer import answer
 from spnet.runs.record import Environment, Evaluation
 
 
@@ -44,7 +45,8 @@ def headline(run: Run) -> Markup:
     if not run.routed:
         absent.append(note("A static network: every block runs for every image; nothing is decided."))
     missed = [warning("Not calibrated: ", sentence) for sentence in run.missed]
-    return element("header", _tiles(run) if run.final.met else None, *absent, *missed, _steps(run), provenance(run))
+    figures = [answer(run), _tiles(run)] if run.final.met else []
+    return element("header", *figures, *absent, *missed, _steps(run), provenance(run))
 
 
 def _tiles(run: Run) -> Markup:

@@ -1,5 +1,6 @@
 """What single test images cost: all as a histogram, the cheapest and the dearest as pictures; rates by class."""
 
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 
 from spnet.report.figures import heat_map, histogram
@@ -36,8 +37,8 @@ def image_costs(tested: Tested) -> Markup:
     return section(
         title,
         every,
-        _gallery(f"The cheapest {few}", cheapest, tested),
-        _gallery(f"The dearest {few}", dearest, tested, legend),
+        gallery(f"The cheapest {few}", cheapest, tested),
+        gallery(f"The dearest {few}", dearest, tested, legend),
         doubt,
     )
 
@@ -56,7 +57,16 @@ def _extremes(tested: Tested) -> tuple[str, list[int], list[int]]:
     return "of each class", cheapest, dearest
 
 
-def _gallery(title: str, chosen: list[int], tested: Tested, words: str = "") -> Markup:
+def gallery(
+    title: str,
+    chosen: Sequence[int],
+    tested: Tested,
+    words: str = "",
+    told: Callable[[int], str] | None = None,
+    broad: bool = False,
+) -> Markup:
+    """Test images by their numbers, each with its class, what was said of it, its cost and the blocks it ran; `told`
+    gives a line more; `broad`: as wide as two figures."""
     cards = []
     wide = len(tested.options) > LONG_PATH
     for i in chosen:
@@ -69,6 +79,7 @@ def _gallery(title: str, chosen: list[int], tested: Tested, words: str = "") -> 
                 picture(tested.images.select([i]).images[0], f"test image {i}, {name}"),
                 element("b", name),
                 element("span", verdict, class_=None if right else "wrong"),
+                element("span", told(i)) if told else None,
                 element("span", f"cost {percent_of(tested.shares[i], 0)}"),
                 element("code", tested.path(i).replace("|", "|\n") if wide else tested.path(i)),
             )
@@ -79,6 +90,7 @@ def _gallery(title: str, chosen: list[int], tested: Tested, words: str = "") -> 
         element("figcaption", title),
         element("ul", *cards, class_="gallery wide" if wide else "gallery"),
         below,
+        class_="broad" if broad else None,
     )
 
 

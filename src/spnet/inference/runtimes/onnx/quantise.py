@@ -23,6 +23,7 @@ from spnet.inference.runtimes.onnx.library import load_runtime
 from spnet.inference.runtimes.onnx.pixels import Pixels
 from spnet.inference.runtimes.protocol import Images
 from spnet.network.dynamic import DynamicNetwork
+from spnet.progress import counted
 
 CALIBRATION_IMAGES = 256
 """As many set the scales, where there are more."""
@@ -82,7 +83,8 @@ def quantised(
 
     class Reader(CalibrationDataReader):
         def __init__(self) -> None:
-            self.chunks: Iterator[np.ndarray] = iter(np.split(images, range(CHUNK, len(images), CHUNK)))
+            chunks = np.split(images, range(CHUNK, len(images), CHUNK))
+            self.chunks: Iterator[np.ndarray] = counted(chunks, "images quantised on", len(images), len)
 
         def get_next(self) -> dict[str, np.ndarray] | None:  # type: ignore[override]
             chunk = next(self.chunks, None)
