@@ -20,6 +20,8 @@ from spnet.runs.config import RunConfig
 from spnet.training.fit import Outcome, fit
 
 torch.set_num_threads(1)
+torch.ones(1, requires_grad=True).sum().backward()  # after an ONNX export the first one would start threads, and torch
+# refuses to go backward in a process that is forked with them
 hypothesis.settings.register_profile("ci", derandomize=True, deadline=None)
 if os.environ.get("CI"):
     hypothesis.settings.load_profile("ci")  # the same examples every time: a red run is then our change
