@@ -249,10 +249,7 @@ class Engine:
     def _answer(self, checked: Images, force: Tensor | None = None) -> Trace:
         """As a call, for images that were checked."""
         batch = len(checked), force is not None, self.expected_cost
-        program = self._programs.ready(*batch)
-        if program is None:
-            return self._programs.first(*batch, lambda program: program(checked, force, self._own_shift))
-        return program(checked, force, self._own_shift)
+        return self._programs.run(*batch, lambda program: program(checked, force, self._own_shift))
 
     def _run_for_logits(self, images: Images) -> np.ndarray:
         return self._logits(checked(images, self.model, self._input_shape))
@@ -260,11 +257,9 @@ class Engine:
     def _logits(self, checked: Images, shift: float | None = None) -> np.ndarray:
         """(B, classes) of images that were checked; at the engine's own threshold where none is given."""
         shift = self._own_shift if shift is None else shift
-        batch = len(checked), False, self.expected_cost
-        program = self._programs.ready(*batch)
-        if program is None:
-            return self._programs.first(*batch, lambda program: program.logits(checked, shift))
-        return program.logits(checked, shift)
+        return self._programs.run(
+            len(checked), False, self.expected_cost, lambda program: program.logits(checked, shift)
+        )
 
     def _counting(self) -> Callable[[Tensor], Trace]:
         program = self._programs.counter(masked)

@@ -98,19 +98,18 @@ class Programs:
         """The name of what runs a batch of this size at this expected cost."""
         return STATIC if self._static(batch_size, expected_cost) is not None else self._runtime(batch_size)
 
-    def ready(self, count: int, forced: bool, expected_cost: float | None) -> Program | None:
-        """What ran such a batch before; None at the first. At batch 1 it is asked with a cold cache, where every
-        function on the way costs microseconds."""
-        return self._ready.get((count == 1, forced, expected_cost))
-
-    def first(self, count: int, forced: bool, expected_cost: float | None, run: Callable[[Program], T]) -> T:
-        """What `run` makes of the program for such a batch; what the process grew by is measured, and the program is
-        `ready` from then on. Decisions can be forced only where there are some."""
+    def run(self, count: int, forced: bool, expected_cost: float | None, use: Callable[[Program], T]) -> T:
+        """What `use` makes of the program for a batch of `count` images; decisions can be forced only where there are
+        some. What the process grows by at the first such batch is measured; later ones find the program at once, for at
+        batch 1 the cache is cold, and every function on the way costs microseconds."""
+        batch = count == 1, forced, expected_cost
+        if (program := self._ready.get(batch)) is not None:
+            return use(program)
         program = None if forced else self._static(count, expected_cost)
         program = program or self[self._runtime(count)]
         assert program is not None
-        answer = self.growth((id(program), count == 1, forced), lambda: run(program))
-        self._ready[count == 1, forced, expected_cost] = program
+        answer = self.growth((id(program), count == 1, forced), lambda: use(program))
+        self._ready[batch] = program
         return answer
 
     def counter(self, executor: Executor) -> Program:

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spnet.errors import UserError
-from spnet.files import read_json, write_json
+from spnet.files import write_json
 from spnet.jobs.runner import NETWORKS, finished
+from spnet.reproduction.kept import read_kept
 from spnet.reproduction.plan import Plan, student_passes
 from spnet.reproduction.statistics import summary
 from spnet.reproduction.table import Cells
 from spnet.runs.config import RunConfig
-from spnet.runs.forms import Misfit, fill, to_json
+from spnet.runs.forms import to_json
 from spnet.runs.record import Environment, Evaluation
 
 if TYPE_CHECKING:
@@ -47,14 +48,9 @@ class Pair:
 
     def record(self, results: Path) -> "CascadeRecord | None":
         """Raises:
-        UserError: the record is damaged."""
-        file = self.file(results)
-        if not file.is_file():
-            return None
-        try:
-            return fill(CascadeRecord, read_json(file))
-        except Misfit as error:
-            raise UserError(f"{file} is damaged: {error}. Delete it to evaluate the cascade again.") from error
+        UserError: the record is damaged.
+        """
+        return read_kept(CascadeRecord, self.file(results))
 
 
 @dataclass(frozen=True)

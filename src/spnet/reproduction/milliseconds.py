@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from spnet.data import Source
-from spnet.errors import UserError
-from spnet.files import read_json, write_json
+from spnet.files import write_json
+from spnet.reproduction.kept import read_kept
 from spnet.reproduction.plan import Plan
 from spnet.reproduction.table import Cells
-from spnet.runs.forms import Misfit, fill, to_json
+from spnet.runs.forms import to_json
 from spnet.runs.record import Environment
 
 if TYPE_CHECKING:
@@ -77,13 +77,7 @@ def read(plan: Plan, results: Path) -> Times:
     """Raises:
     UserError: the record is damaged.
     """
-    file = _file(plan, results)
-    if not file.is_file():
-        return Times()
-    try:
-        return fill(Times, read_json(file))
-    except Misfit as error:
-        raise UserError(f"{file} is damaged: {error}. Delete it, and time the networks again.") from error
+    return read_kept(Times, _file(plan, results)) or Times()
 
 
 def table(times: Times, full: str) -> Cells:

@@ -21,18 +21,6 @@ _ABANDONED: list[Any] = []
 """What a forked child inherited. Its threads did not come along, and onnxruntime would wait for them to end: kept, so
 that nothing is ever destroyed."""
 
-_forks = 0
-"""Forks that lie between this process and the one that imported this file; cheaper to ask than the system."""
-
-
-def _count_fork() -> None:
-    global _forks
-    _forks += 1
-
-
-if hasattr(os, "register_at_fork"):  # Windows knows no fork
-    os.register_at_fork(after_in_child=_count_fork)
-
 
 def chunk_size(images: np.ndarray, workers: int) -> int:
     """How many of the images (B, C, H, W) a worker takes at a time."""
@@ -55,13 +43,13 @@ class Sessions:
         self._start()
 
     def _start(self) -> None:
-        self._opened_after = _forks
+        self._process = os.getpid()
         self._lock = threading.RLock()
         self._opened: dict[Hashable, Any] = {}
         self._pool: ThreadPoolExecutor | None = None
 
     def _check_process(self) -> None:
-        if self._opened_after != _forks:
+        if self._process != os.getpid():
             _ABANDONED.append((self._opened, self._pool, self._lock))
             self._start()
 
