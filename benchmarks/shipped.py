@@ -26,7 +26,7 @@ from spnet import data
 from spnet.bench.latency import in_turn
 from spnet.files import write_json
 from spnet.inference.calibrate import spread
-from spnet.inference.cascade_engine import CascadeEngine
+from spnet.inference.cascade.engine import CascadeEngine
 from spnet.inference.evaluate import collect, summarise
 from spnet.report.figures import theme
 from spnet.training.finish import CALIBRATION_IMAGES, made_with

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from test_cascade import LARGE, MIDDLE, SMALL
 
 from spnet import Cascade, Engine, UserError
-from spnet.inference.cascade_engine import CascadeEngine
-from spnet.inference.cascade_knobs import Ran, priced, tables
-from spnet.inference.cascade_plan import OutOfReach, Planner, Setting
-from spnet.inference.cascade_time import meet_time
+from spnet.inference.cascade.engine import CascadeEngine
+from spnet.inference.cascade.knobs import Ran, priced, tables
+from spnet.inference.cascade.plan import OutOfReach, Planner, Setting
+from spnet.inference.cascade.time import meet_time
 from spnet.inference.time_budget import Latency
 
 

@@ -12,8 +12,8 @@ from tiny import part
 from spnet import Cascade, data, load
 from spnet.cli import main
 from spnet.cli.named import members
-from spnet.inference.cascade_engine import CascadeEngine
-from spnet.inference.cascade_evaluate import evaluate_cascade
+from spnet.inference.cascade.engine import CascadeEngine
+from spnet.inference.cascade.evaluate import evaluate_cascade
 from spnet.runs.config import RunConfig
 from spnet.training.fit import fit
 from spnet.training.parts import Parts, unseen

@@ -13,7 +13,7 @@ from tiny import images
 from spnet import Cascade, Engine, UserError
 from spnet.errors import ImagesWarning
 from spnet.inference.cascade import sureness
-from spnet.inference.cascade_engine import CascadeEngine
+from spnet.inference.cascade.engine import CascadeEngine
 
 CONFIDENCES = (0.7, 0.6)
 

@@ -14,7 +14,7 @@ from tiny import SHAPE, images, in_a_forked_child, lively
 from spnet import Cascade, DynamicNetwork, Engine, UserError, create_model
 from spnet.errors import ImagesWarning
 from spnet.inference import memory
-from spnet.inference.cascade_engine import CascadeEngine
+from spnet.inference.cascade.engine import CascadeEngine
 from spnet.network.trace import LazyTrace, Trace
 
 

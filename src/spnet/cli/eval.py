@@ -99,8 +99,8 @@ def _calibrate(engine: "Engine", args: argparse.Namespace, named: Named, dataset
 
 def _evaluate(engine: "Engine", named: Named, test: "Source", batch: int, plain: bool) -> "Evaluation":
     """`plain`: the network's own masked forward does, and gives features beside."""
-    from spnet.inference.cascade_engine import CascadeEngine
-    from spnet.inference.cascade_evaluate import evaluate_cascade
+    from spnet.inference.cascade.engine import CascadeEngine
+    from spnet.inference.cascade.evaluate import evaluate_cascade
     from spnet.inference.evaluate import evaluate
 
     if isinstance(engine, CascadeEngine):

@@ -8,8 +8,8 @@ from spnet.door.given import images_for, opened
 from spnet.errors import UserError
 from spnet.inference.calibrate import spread
 from spnet.inference.cascade import Cascade
-from spnet.inference.cascade_engine import CascadeEngine
-from spnet.inference.cascade_evaluate import evaluate_cascade
+from spnet.inference.cascade.engine import CascadeEngine
+from spnet.inference.cascade.evaluate import evaluate_cascade
 from spnet.inference.engine import Engine
 from spnet.inference.evaluate import evaluate as evaluate_network
 from spnet.network.dynamic import DynamicNetwork

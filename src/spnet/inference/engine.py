@@ -84,7 +84,7 @@ class Engine:
     def __new__(cls, model: Any = None, *_: Any, **__: Any) -> Self:
         """A cascade's engine is one for each member behind the same door."""
         if cls is Engine and isinstance(model, Cascade):
-            from spnet.inference.cascade_engine import CascadeEngine
+            from spnet.inference.cascade.engine import CascadeEngine
 
             return super().__new__(CascadeEngine)  # type: ignore[arg-type]
         return super().__new__(cls)
@@ -268,7 +268,7 @@ class Engine:
     def calibrate(self, images: Images, budget: float | None = None, *, budget_ms: float | str | None = None) -> float:
         """Shift this engine's decision threshold until the mean cost on `images` is `budget`, or an image takes
         `budget_ms`; returns the cost reached. The network, and other engines of it, keep theirs. Of a cascade all knobs
-        are set together: see `spnet.inference.cascade_knobs`.
+        are set together: see `spnet.inference.cascade.knobs`.
 
         Early exits and a bound on single images count: the cost is what this engine will really spend.
 

@@ -13,7 +13,7 @@ from spnet.data import Augmentation, Source
 from spnet.errors import UserError
 from spnet.inference.calibrate import reestimate_batch_norm
 from spnet.inference.cascade import Cascade, Model
-from spnet.inference.cascade_engine import CascadeEngine
+from spnet.inference.cascade.engine import CascadeEngine
 from spnet.inference.engine import Engine
 from spnet.inference.evaluate import collect, summarise
 from spnet.network.dynamic import DynamicNetwork

@@ -23,7 +23,7 @@ from spnet.runs.record import Environment, Evaluation
 
 if TYPE_CHECKING:
     from spnet.inference.cascade import Cascade
-    from spnet.inference.cascade_engine import CascadeEngine
+    from spnet.inference.cascade.engine import CascadeEngine
 
 FOLDER = "cascades"
 HEAD = (
@@ -77,7 +77,7 @@ def make(pairs: Sequence[Pair], plan: Plan, results: Path) -> None:
 def _evaluated(pair: Pair, plan: Plan, results: Path) -> CascadeRecord:
     from spnet import data
     from spnet.inference.calibrate import spread
-    from spnet.inference.cascade_evaluate import evaluate_cascade
+    from spnet.inference.cascade.evaluate import evaluate_cascade
     from spnet.training.finish import CALIBRATION_IMAGES, made_with
 
     dataset = data.load(pair.members[0].data)
@@ -100,7 +100,7 @@ def _evaluated(pair: Pair, plan: Plan, results: Path) -> CascadeRecord:
 def opened(pair: Pair, results: Path, executor: str) -> "CascadeEngine":
     """The engine of the pair's kept networks, on one thread; not calibrated."""
     from spnet.inference.cascade import Cascade
-    from spnet.inference.cascade_engine import CascadeEngine
+    from spnet.inference.cascade.engine import CascadeEngine
     from spnet.runs.open import load
 
     return CascadeEngine(Cascade([load(results / NETWORKS / run.hash) for run in pair.members]), executor, threads=1)

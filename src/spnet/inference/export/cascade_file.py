@@ -22,7 +22,7 @@ from torch import Tensor
 
 from spnet.errors import UserError
 from spnet.files import write_bytes, write_json
-from spnet.inference.cascade import Cascade, check_normalised_alike
+from spnet.inference.cascade.network import Cascade, check_normalised_alike
 from spnet.inference.export.onnx_file import RANDOM_PATHS, Exported, export_onnx, images_and_classes
 from spnet.inference.export.reader import FORMAT, UNSIGNED, signature
 from spnet.inference.runtimes.onnx.agreement import LOGIT_TOLERANCE, probe

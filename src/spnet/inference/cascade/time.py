@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from spnet.errors import UserError
-from spnet.inference.cascade_plan import OutOfReach, Planner, Setting
+from spnet.inference.cascade.plan import OutOfReach, Planner, Setting
 from spnet.inference.time_budget import STEPS, TOLERANCE, Latency, way_of
 
 

@@ -1,7 +1,7 @@
 """All knobs of a cascade, set together from images without labels: confidences, and the members' own thresholds.
 
 Every member runs all images at a few thresholds, once. From these tables the cost of any setting, and what it is worth,
-is read off without running anything again (`spnet.inference.cascade_plan`).
+is read off without running anything again (`spnet.inference.cascade.plan`).
 
 **The rule**: of all settings that meet the budget, the one whose answers agree most with the reference, which is the
 last member, its probabilities averaged over its thresholds: the mean probability that the reference gives to the class

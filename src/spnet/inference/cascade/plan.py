@@ -12,7 +12,7 @@ import numpy as np
 
 from spnet.errors import UserError
 from spnet.inference.calibrate import CLOSE
-from spnet.inference.cascade_knobs import Ran
+from spnet.inference.cascade.knobs import Ran
 
 LEVELS = 24
 """Confidences tried of each member but one, where there are three members or more; the one closes the budget."""

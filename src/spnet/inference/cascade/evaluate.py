@@ -9,7 +9,7 @@ from torch import Tensor
 
 from spnet.data import Source
 from spnet.errors import check_finite
-from spnet.inference.cascade_engine import CascadeEngine
+from spnet.inference.cascade.engine import CascadeEngine
 from spnet.inference.evaluate import collect, percent, summarise
 from spnet.progress import counted
 from spnet.runs.record import Evaluation, MemberFigures

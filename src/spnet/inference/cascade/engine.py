@@ -9,17 +9,11 @@ from torch import Tensor
 
 from spnet.data import Split
 from spnet.errors import UserError, check_share
-from spnet.inference.cascade import (
-    Cascade,
-    cascaded,
-    cascaded_logits,
-    check_normalised_alike,
-    checked_confidences,
-    normalised_alike,
-)
-from spnet.inference.cascade_knobs import Ran, priced, tables
-from spnet.inference.cascade_plan import OutOfReach, Planner, Setting
-from spnet.inference.cascade_time import meet_time
+from spnet.inference.cascade.knobs import Ran, priced, tables
+from spnet.inference.cascade.network import Cascade, check_normalised_alike, checked_confidences, normalised_alike
+from spnet.inference.cascade.plan import OutOfReach, Planner, Setting
+from spnet.inference.cascade.run import cascaded, cascaded_logits
+from spnet.inference.cascade.time import meet_time
 from spnet.inference.engine import FP32, Engine
 from spnet.inference.memory import Memory, added, weight_bytes
 from spnet.inference.programs import AUTO
